@@ -1,0 +1,69 @@
+/*
+ * config.h - one cluster's configuration
+ *
+ * A file holds one cluster (see conf/pgvigil.conf.sample). Unknown sections and keys, bad values,
+ * keys given twice and missing required ones are ERROR_CONFIG with file and line. What is read is
+ * kept as typed, bounded values; a struct config is constant once loaded and owns its strings.
+ */
+#ifndef PGVIGIL_CONFIG_H
+#define PGVIGIL_CONFIG_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "pgvigil/error.h"
+
+#define CONFIG_DIRECTORY "/etc/pgvigil"
+
+struct config_repository {
+    char *name; /* letters, digits, '_' and '-'; at most 63 */
+    char *url;  /* file:///absolute/path */
+    int line;   /* where its section starts */
+};
+
+struct config {
+    char *path; /* absolute path of the file */
+
+    char *cluster_name; /* letters, digits, '_', '-' and '.', not starting with '.'; at most 63 */
+    char *pgdata;       /* absolute, or NULL: asked from the server, or the current directory */
+    char *conninfo;     /* libpq syntax; default "" */
+    char *state_dir;    /* absolute; default /var/lib/pgvigil/<cluster> */
+
+    struct config_repository *repositories; /* in the file's order */
+    size_t repository_count;
+
+    struct {
+        int compress_level; /* zstd, 1..19, default 3 */
+        int64_t timeout;    /* microseconds for one push, default 1 min; > 0 */
+    } archive;
+
+    struct {
+        int jobs;           /* threads, 1..128, default: processors available, at most 8 */
+        int compress_level; /* default 1 */
+        int64_t timeout;    /* for the WAL of a backup to arrive, default 1 h */
+    } backup;
+};
+
+/*
+ * Finds the file: a name with a '/' or ending in ".conf" is a path, another one is
+ * CONFIG_DIRECTORY/<name>.conf; NULL means the environment's PGVIGIL_CONFIG, and without it the
+ * only *.conf file in CONFIG_DIRECTORY. The file exists, or it is ERROR_CONFIG with a hint. The
+ * caller frees *path (absolute).
+ */
+bool config_find(const char *name, char **path, struct error *err);
+
+/* The only *.conf file of a directory; ERROR_CONFIG if there is none or a choice. Caller frees. */
+bool config_find_only(const char *directory, char **path, struct error *err);
+
+/* The path that a name stands for, whether the file exists or not (init makes it). Caller frees. */
+bool config_path(const char *name, char **path, struct error *err);
+
+bool config_load(const char *path, struct config **config, struct error *err);
+
+/* The same from memory; `path` is for messages. Used by config_load, tests and the fuzzer. */
+bool config_parse(const char *path, const char *text, size_t length, struct config **config,
+                  struct error *err);
+
+void config_free(struct config *config);
+
+#endif

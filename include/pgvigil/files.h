@@ -1,0 +1,57 @@
+/*
+ * files.h - files and directories of the local system
+ *
+ * Durable means: after true is returned the bytes and the name survive a power cut. Everything made
+ * here is private (0600, 0700) unless a mode is given.
+ */
+#ifndef PGVIGIL_FILES_H
+#define PGVIGIL_FILES_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "pgvigil/buffer.h"
+#include "pgvigil/error.h"
+
+/* Appends the whole file; ERROR_NOT_FOUND if absent, an error if larger than `maximum` bytes. */
+bool files_read(const char *path, size_t maximum, struct buffer *buffer, struct error *err);
+
+/* Writes a file anew, durably, by a temporary name and rename. */
+bool files_write(const char *path, const void *data, size_t length, mode_t mode, struct error *err);
+
+/* write(2) and read(2) until all is done; read stops early only at end of file. */
+bool files_write_fd(int fd, const char *path, const void *data, size_t length, struct error *err);
+bool files_read_fd(int fd, const char *path, void *data, size_t length, size_t *got,
+                   struct error *err);
+
+/* fsync of a directory (or file) by name. */
+bool files_sync(const char *path, struct error *err);
+
+/* mkdir -p with mode 0700, each new directory's parent fsynced. */
+bool files_make_directories(const char *path, struct error *err);
+
+/*
+ * rm -r, not following symbolic links (one at `path` itself is removed as such); absence is fine. A
+ * directory on another file system is an error, with what lies elsewhere perhaps removed already.
+ */
+bool files_remove_tree(const char *path, struct error *err);
+
+enum files_emptiness { FILES_ABSENT, FILES_EMPTY, FILES_NOT_EMPTY, FILES_NOT_DIRECTORY };
+bool files_emptiness(const char *path, enum files_emptiness *result, struct error *err);
+
+/* Absolute form without resolving symbolic links: cwd put before a relative path. Caller frees. */
+bool files_absolute(const char *path, char **absolute, struct error *err);
+
+/* "a" + "b/c" = "a/b/c", no doubled slashes. Caller frees. */
+char *files_join(const char *directory, const char *name);
+
+/*
+ * pread of `length` bytes at `offset` that leaves no pages in the operating system's cache that
+ * were not there before (RWF_DONTCACHE where the kernel has it, else by residence and fadvise, with
+ * reading ahead switched off for the descriptor). *got < length only at end of file.
+ */
+bool files_pread_uncached(int fd, const char *path, void *data, size_t length, uint64_t offset,
+                          size_t *got, struct error *err);
+
+#endif

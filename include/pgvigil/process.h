@@ -1,0 +1,30 @@
+/*
+ * process.h - what concerns the process as a whole
+ */
+#ifndef PGVIGIL_PROCESS_H
+#define PGVIGIL_PROCESS_H
+
+#include <sys/types.h>
+
+#include "pgvigil/error.h"
+
+/* SIGINT and SIGTERM set a flag instead of killing; a second one kills. SIGPIPE is ignored. */
+void process_catch_signals(void);
+bool process_interrupted(void);
+bool process_check(struct error *err); /* ERROR_CANCELLED naming the signal once interrupted */
+
+/*
+ * As root: become the owner of `path` for good (groups, gid, uid), so that nothing made from here
+ * on belongs to root. Not root, or path owned by root: no change. ERROR_NOT_FOUND if path is
+ * absent.
+ */
+bool process_become_owner(const char *path, struct error *err);
+
+/* Absolute path of the running program. Caller frees. */
+bool process_executable(char **path, struct error *err);
+
+const char *process_user_name(void); /* of the effective user; static */
+const char *process_host_name(void); /* static, never NULL */
+int process_processors(void);        /* processors this process may use, at least 1 */
+
+#endif

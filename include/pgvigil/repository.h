@@ -1,0 +1,65 @@
+/*
+ * repository.h - an opened repository
+ *
+ * A repository is what its id says: nothing is created in, nor called absent from, a place whose
+ * pgvigil.json has not been read and does not carry the id pinned in the state directory. Opening
+ * does that check, so whoever holds a struct repository may trust its ERROR_NOT_FOUND.
+ * Without a pin (the state directory is new or was lost) the id found is pinned.
+ *
+ * Inside a repository the objects of one cluster lie under "<cluster>/<system identifier>/".
+ * repository_select chooses the system identifier; object names are relative to it from then on.
+ */
+#ifndef PGVIGIL_REPOSITORY_H
+#define PGVIGIL_REPOSITORY_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "pgvigil/config.h"
+#include "pgvigil/error.h"
+#include "pgvigil/store.h"
+
+#define REPOSITORY_FORMAT 1
+#define REPOSITORY_ID_SIZE 33 /* 32 hexadecimal digits and NUL */
+
+struct repository {
+    const struct config_repository *config;
+    const char *name; /* the configuration's, for messages */
+    struct store *store;
+    char id[REPOSITORY_ID_SIZE];
+    char *cluster;
+    uint64_t system_identifier; /* 0: not selected yet */
+    char *prefix;               /* "<cluster>/<system identifier>/" or NULL */
+};
+
+/* ERROR_STORE when the place or its pgvigil.json is missing (hint: mounted? `pgvigil init`?) or has
+ * another id than the pinned one; ERROR_CONFIG for a newer format. */
+bool repository_open(const struct config *config, const struct config_repository *which,
+                     struct repository **repository, struct error *err);
+void repository_close(struct repository *repository);
+
+/* For init: makes the place and its pgvigil.json where they are missing, and pins the id. Refuses a
+ * place that was pinned before and has no pgvigil.json now, and a directory that has other things
+ * in it. *created tells whether it made one. */
+enum repository_creation { REPOSITORY_FOUND, REPOSITORY_CREATED };
+bool repository_create(const struct config *config, const struct config_repository *which,
+                       enum repository_creation *creation, struct error *err);
+
+void repository_select(struct repository *repository, uint64_t system_identifier);
+
+/* System identifiers this cluster has objects under, ascending; the caller frees the array. */
+bool repository_system_identifiers(struct repository *repository, uint64_t **identifiers,
+                                   size_t *count, struct error *err);
+
+/* The full name of an object of the selected cluster; the caller frees it. */
+char *repository_object_name(const struct repository *repository, const char *name);
+
+/* store_list for names relative to the selected cluster. */
+bool repository_list(struct repository *repository, const char *prefix, const char *after,
+                     store_list_fn fn, void *context, struct error *err);
+
+/* The first object with this prefix behind `after`; *found is false when there is none. */
+bool repository_first(struct repository *repository, const char *prefix, const char *after,
+                      char name[STORE_NAME_MAXIMUM + 1], bool *found, struct error *err);
+
+#endif

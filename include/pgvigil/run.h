@@ -1,0 +1,30 @@
+/*
+ * run.h - a run: something under way that writes or holds objects
+ *
+ * A run's id is its UTC start in seconds, claimed by creating run/<id>/begin.json; a second one in
+ * the same second takes the next free one. While it lives it renews its lease by ever new small
+ * objects; expire (later) leaves alone what a living run needs. A run whose lease has lapsed may
+ * not commit: run_check tells.
+ */
+#ifndef PGVIGIL_RUN_H
+#define PGVIGIL_RUN_H
+
+#include <stdint.h>
+
+#include "pgvigil/repository.h"
+
+#define RUN_LEASE (INT64_C(60) * 60 * 1000000)   /* microseconds a lease holds */
+#define RUN_RENEWAL (INT64_C(10) * 60 * 1000000) /* between renewals */
+
+struct run;
+
+/* `kind` is "backup"; base is the run it builds on, or 0. A thread renews the lease until run_end.
+ * */
+bool run_begin(struct repository *repository, const char *kind, int64_t base, struct run **run,
+               struct error *err);
+int64_t run_id(const struct run *run);
+/* ERROR_STORE when the lease could not be renewed in time. */
+bool run_check(struct run *run, struct error *err);
+void run_end(struct run *run);
+
+#endif

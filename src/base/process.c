@@ -1,0 +1,182 @@
+/* process.c - what concerns the process as a whole */
+#include "pgvigil/process.h"
+
+#include <errno.h>
+#include <grp.h>
+#include <pwd.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "pgvigil/files.h"
+#include "pgvigil/mem.h"
+
+static atomic_int process_signal; /* the one that came, or 0; lock-free, so fit for a handler */
+
+static void process_on_signal(int number)
+{
+    int none = 0;
+
+    if (atomic_compare_exchange_strong(&process_signal, &none, number))
+        return;
+    /* The user means it: die of it as if it had never been caught, once this handler returns. */
+    signal(number, SIG_DFL);
+    raise(number);
+}
+
+void process_catch_signals(void)
+{
+    struct sigaction action = {.sa_handler = process_on_signal};
+    struct sigaction ignore = {.sa_handler = SIG_IGN};
+
+    /* No SA_RESTART: who waits in a system call is to look at process_interrupted. */
+    sigemptyset(&action.sa_mask);
+    sigemptyset(&ignore.sa_mask);
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+    sigaction(SIGPIPE, &ignore, NULL);
+}
+
+bool process_interrupted(void)
+{
+    return atomic_load(&process_signal) != 0;
+}
+
+bool process_check(struct error *err)
+{
+    int number = atomic_load(&process_signal);
+
+    if (number == 0)
+        return true;
+    return error_set(err, ERROR_CANCELLED, "interrupted by %s",
+                     number == SIGINT ? "SIGINT" : "SIGTERM");
+}
+
+/* A password entry with its strings in *space, which the caller frees; false if there is none. */
+static bool process_find_user(uid_t uid, struct passwd *entry, char **space)
+{
+    size_t size = 1024;
+    struct passwd *found = NULL;
+    int reason;
+
+    *space = NULL;
+    do {
+        size *= 2;
+        *space = mem_realloc(*space, size);
+        reason = getpwuid_r(uid, entry, *space, size, &found);
+    } while (reason == EINTR || (reason == ERANGE && size < 1024 * 1024));
+    return reason == 0 && found;
+}
+
+static bool process_switch(uid_t uid, gid_t gid, const char *name, struct error *err)
+{
+    int groups = name ? initgroups(name, gid) : setgroups(1, &gid);
+
+    if (groups != 0 || setgid(gid) != 0 || setuid(uid) != 0)
+        return error_set_errno(err, "could not become user %ld", (long)uid);
+
+    /* Better to ask than to believe: from here on files are made in this user's name. */
+    uid_t real_uid, effective_uid, saved_uid;
+    gid_t real_gid, effective_gid, saved_gid;
+    if (getresuid(&real_uid, &effective_uid, &saved_uid) != 0 ||
+        getresgid(&real_gid, &effective_gid, &saved_gid) != 0)
+        return error_set_errno(err, "could not find out the current user");
+    if (real_uid != uid || effective_uid != uid || saved_uid != uid || real_gid != gid ||
+        effective_gid != gid || saved_gid != gid || setuid(0) == 0)
+        return error_set(err, ERROR_SYSTEM, "could not become user %ld for good", (long)uid);
+    return true;
+}
+
+static bool process_set_environment(const char *name, const char *home, struct error *err)
+{
+    bool ok = setenv("HOME", home ? home : "/", 1) == 0;
+
+    if (name)
+        ok = ok && setenv("USER", name, 1) == 0 && setenv("LOGNAME", name, 1) == 0;
+    else
+        ok = ok && unsetenv("USER") == 0 && unsetenv("LOGNAME") == 0;
+    return ok || error_set_errno(err, "could not set the environment of the new user");
+}
+
+bool process_become_owner(const char *path, struct error *err)
+{
+    struct stat info;
+    struct passwd entry;
+    char *space;
+
+    if (stat(path, &info) != 0) {
+        bool absent = errno == ENOENT;
+        error_set_errno(err, "could not find out the owner of \"%s\"", path);
+        if (absent)
+            err->code = ERROR_NOT_FOUND;
+        return false;
+    }
+    if (geteuid() != 0 || info.st_uid == 0)
+        return true;
+
+    /* Owners without a name are common in containers: then the group is the file's. */
+    bool known = process_find_user(info.st_uid, &entry, &space);
+    bool ok = known ? process_switch(info.st_uid, entry.pw_gid, entry.pw_name, err) &&
+                          process_set_environment(entry.pw_name, entry.pw_dir, err)
+                    : process_switch(info.st_uid, info.st_gid, NULL, err) &&
+                          process_set_environment(NULL, NULL, err);
+    free(space);
+    return ok;
+}
+
+bool process_executable(char **path, struct error *err)
+{
+    static const char deleted[] = " (deleted)";
+    char link[4096];
+    ssize_t length = readlink("/proc/self/exe", link, sizeof(link) - 1);
+
+    if (length < 0)
+        return error_set_errno(err, "could not read symbolic link \"/proc/self/exe\"");
+    link[length] = '\0';
+    /* An upgrade replaces the file under a running program; the new one is as good. */
+    size_t suffix = sizeof(deleted) - 1;
+    if ((size_t)length > suffix && strcmp(link + length - suffix, deleted) == 0 &&
+        access(link, F_OK) != 0)
+        link[(size_t)length - suffix] = '\0';
+    *path = mem_strdup(link);
+    return true;
+}
+
+const char *process_user_name(void)
+{
+    static _Thread_local char name[256];
+    struct passwd entry;
+    char *space;
+
+    if (process_find_user(geteuid(), &entry, &space))
+        snprintf(name, sizeof(name), "%s", entry.pw_name);
+    else
+        snprintf(name, sizeof(name), "%ld", (long)geteuid());
+    free(space);
+    return name;
+}
+
+const char *process_host_name(void)
+{
+    static _Thread_local char name[256];
+
+    if (gethostname(name, sizeof(name) - 1) != 0 || name[0] == '\0')
+        snprintf(name, sizeof(name), "localhost");
+    return name;
+}
+
+int process_processors(void)
+{
+    cpu_set_t allowed;
+
+    if (sched_getaffinity(0, sizeof(allowed), &allowed) == 0 && CPU_COUNT(&allowed) > 0)
+        return CPU_COUNT(&allowed);
+    /* More processors than a cpu_set_t holds. */
+    long online = sysconf(_SC_NPROCESSORS_ONLN);
+    return online > 0 && online < 65536 ? (int)online : 1;
+}

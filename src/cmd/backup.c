@@ -1,0 +1,87 @@
+/*
+ * backup.c - pgvigil backup
+ */
+#include "pgvigil/backup.h"
+
+#include <inttypes.h>
+
+#include "cmd/cmd.h"
+#include "pgvigil/clock.h"
+#include "pgvigil/layout.h"
+#include "pgvigil/log.h"
+#include "pgvigil/process.h"
+#include "pgvigil/progress.h"
+#include "pgvigil/units.h"
+
+static void say_what_came(const struct backup_info *info, int64_t took)
+{
+    char run[CLOCK_COMPACT_SIZE], duration[UNITS_TEXT_SIZE];
+    char database[UNITS_TEXT_SIZE], stored[UNITS_TEXT_SIZE];
+    char start[WAL_LSN_TEXT_SIZE], stop[WAL_LSN_TEXT_SIZE];
+
+    log_info("backup %s is complete: %s in %" PRIu64 " files, %s stored, WAL %s to %s, took %s",
+             layout_run_text(info->run, run), units_format_size(info->database_bytes, database),
+             info->file_count, units_format_size(info->stored_bytes, stored),
+             wal_format_lsn(info->start_lsn, start), wal_format_lsn(info->stop_lsn, stop),
+             units_format_duration(took, duration));
+}
+
+/* A backup with damaged pages is kept, as it may be the only one; but nobody may overlook it. */
+static int judge(const struct backup_info *info)
+{
+    struct error err = ERROR_INIT;
+
+    if (info->page_errors == 0)
+        return 0;
+    for (size_t i = 0; i < info->page_error_list_count; i++)
+        log_warning("page with a wrong checksum: %s", info->page_error_list[i]);
+    error_set(&err, ERROR_INTEGRITY,
+              "the database has %" PRIu64
+              " pages whose checksums are wrong; they are in the backup "
+              "as they are",
+              info->page_errors);
+    error_hint(&err, "the damage is in the data directory: restore an older backup elsewhere and "
+                     "compare, before older backups expire");
+    return cmd_fail(&err);
+}
+
+int cmd_backup(const char *config_name, int argc, char **argv)
+{
+    struct backup_request request = {.jobs = 0};
+    bool full = false, quiet = false;
+    long jobs = 0;
+    const struct option table[] = {
+        {"full", OPTION_FLAG, &full, NULL, "store everything anew (this version always does)"},
+        {"jobs", OPTION_COUNT, &jobs, "N", "threads that read and compress"},
+        {"quiet", OPTION_FLAG, &quiet, NULL, "say nothing unless something is wrong"},
+        {0}};
+    const struct options options = {.command = "backup",
+                                    .synopsis = "backup [--full] [--jobs N] [--quiet]",
+                                    .summary = "Takes a base backup.",
+                                    .table = table};
+    int64_t started = clock_monotonic();
+    struct config *config;
+    struct backup_info *info;
+    struct error err = ERROR_INIT;
+    int status;
+    bool ok;
+
+    if (!cmd_begin(&options, argc, argv, NULL, NULL, &status))
+        return status;
+    process_catch_signals();
+    if (quiet) {
+        log_set_level(LOG_WARNING);
+        progress_set_terminal(false);
+    }
+    request.jobs = (int)jobs;
+    if (!cmd_load_config(config_name, &config, &err))
+        return cmd_fail(&err);
+    ok = backup_run(config, &request, &info, &err);
+    config_free(config);
+    if (!ok)
+        return cmd_fail(&err);
+    say_what_came(info, clock_monotonic() - started);
+    status = judge(info);
+    backup_info_free(info);
+    return status;
+}

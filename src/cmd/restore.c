@@ -1,0 +1,441 @@
+/*
+ * restore.c - pgvigil restore
+ */
+#include "pgvigil/restore.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cmd/cmd.h"
+#include "pgvigil/clock.h"
+#include "pgvigil/files.h"
+#include "pgvigil/json_out.h"
+#include "pgvigil/layout.h"
+#include "pgvigil/log.h"
+#include "pgvigil/mem.h"
+#include "pgvigil/process.h"
+#include "pgvigil/progress.h"
+#include "pgvigil/units.h"
+#include "pgvigil/wal.h"
+
+#define NAME_MAXIMUM 63     /* of a restore point: MAXFNAMELEN of the server, less the NUL */
+#define FIRST_NORMAL_XID 3u /* src/include/access/transam.h */
+
+/* The options as they were given. */
+struct arguments {
+    const char *to, *backup, *time, *lsn, *xid, *name, *target, *timeline, *action, *repository;
+    struct option_list tablespaces, without;
+    long jobs;
+    bool exclusive, take_over, quiet, json;
+};
+
+/* What they mean; owns the lists that the request points to. */
+struct meaning {
+    struct restore_request request;
+    struct restore_mapping *mappings;
+    char **texts; /* of the mappings */
+    const char **without;
+};
+
+static bool parse_number(const char *text, uint64_t *value)
+{
+    char *end;
+
+    errno = 0;
+    *value = strtoull(text, &end, 10);
+    return text[0] >= '0' && text[0] <= '9' && *end == '\0' && errno == 0;
+}
+
+static bool refuse(struct error *err, const char *option, const char *value, const char *expected)
+{
+    error_set(err, ERROR_USAGE, "\"%s\" makes no sense for %s", value, option);
+    return error_hint(err, "%s", expected);
+}
+
+static bool parse_xid(const char *text, struct restore_request *request, struct error *err)
+{
+    uint64_t value;
+
+    /* Functions of the server give transaction ids with their epoch; WAL has the lower half. */
+    if (!parse_number(text, &value) || (uint32_t)value < FIRST_NORMAL_XID)
+        return refuse(err, "--target-xid", text, "give a transaction id, as a decimal number");
+    request->xid = (uint32_t)value;
+    return true;
+}
+
+static bool parse_name(const char *text, struct restore_request *request, struct error *err)
+{
+    if (text[0] == '\0' || strlen(text) > NAME_MAXIMUM)
+        return refuse(err, "--target-name", text,
+                      "the name of a restore point has 1 to 63 characters");
+    request->name = text;
+    return true;
+}
+
+static bool parse_word(const char *text, struct restore_request *request, struct error *err)
+{
+    if (strcmp(text, "immediate") == 0)
+        request->target = RESTORE_IMMEDIATE;
+    else if (strcmp(text, "latest") == 0)
+        request->target = RESTORE_LATEST;
+    else
+        return refuse(err, "--target", text,
+                      "--target takes \"immediate\" or \"latest\"; there are --target-time, "
+                      "--target-lsn, --target-xid and --target-name too");
+    return true;
+}
+
+static bool parse_target(const struct arguments *arguments, struct restore_request *request,
+                         struct error *err)
+{
+    const int given = (arguments->time != NULL) + (arguments->lsn != NULL) +
+                      (arguments->xid != NULL) + (arguments->name != NULL) +
+                      (arguments->target != NULL);
+
+    if (given > 1) {
+        error_set(err, ERROR_USAGE, "more than one target is given");
+        return error_hint(err, "use one of --target-time, --target-lsn, --target-xid, "
+                               "--target-name and --target");
+    }
+    if (arguments->target)
+        return parse_word(arguments->target, request, err);
+    if (arguments->time) {
+        request->target = RESTORE_TIME;
+        return clock_parse(arguments->time, &request->time, err);
+    }
+    if (arguments->lsn) {
+        request->target = RESTORE_LSN;
+        return wal_parse_lsn(arguments->lsn, &request->lsn) ||
+               refuse(err, "--target-lsn", arguments->lsn, "an LSN looks like 16/B374D848");
+    }
+    if (arguments->xid) {
+        request->target = RESTORE_XID;
+        return parse_xid(arguments->xid, request, err);
+    }
+    if (arguments->name) {
+        request->target = RESTORE_NAME;
+        return parse_name(arguments->name, request, err);
+    }
+    return true;
+}
+
+static bool parse_bound(const struct arguments *arguments, struct restore_request *request,
+                        struct error *err)
+{
+    if (!arguments->exclusive)
+        return true;
+    if (request->target != RESTORE_TIME && request->target != RESTORE_LSN &&
+        request->target != RESTORE_XID) {
+        error_set(err, ERROR_USAGE, "--exclusive does not go with this target");
+        return error_hint(err, "it goes with --target-time, --target-lsn and --target-xid");
+    }
+    request->bound = RESTORE_EXCLUSIVE;
+    return true;
+}
+
+static const char *const actions[] =
+    {[RESTORE_PROMOTE] = "promote", [RESTORE_PAUSE] = "pause", [RESTORE_SHUTDOWN] = "shutdown"};
+
+static bool parse_action(const struct arguments *arguments, struct restore_request *request,
+                         struct error *err)
+{
+    if (arguments->action == NULL)
+        return true;
+    for (size_t i = 0; i < sizeof actions / sizeof *actions; i++) {
+        if (strcmp(arguments->action, actions[i]) != 0)
+            continue;
+        request->action = (enum restore_action)i;
+        if (request->target != RESTORE_LATEST || request->action == RESTORE_PROMOTE)
+            return true;
+        error_set(err, ERROR_USAGE, "--action %s needs a target", arguments->action);
+        return error_hint(err, "without one the server is promoted at the end of the WAL");
+    }
+    return refuse(err, "--action", arguments->action, "it is promote, pause or shutdown");
+}
+
+static bool parse_timeline(const struct arguments *arguments, struct restore_request *request,
+                           struct error *err)
+{
+    uint64_t value;
+
+    if (arguments->timeline == NULL || strcmp(arguments->timeline, "latest") == 0)
+        return true;
+    if (!parse_number(arguments->timeline, &value) || value == 0 || value > UINT32_MAX)
+        return refuse(err, "--target-timeline", arguments->timeline,
+                      "give its decimal number, or \"latest\"");
+    request->timeline = (uint32_t)value;
+    return true;
+}
+
+static bool parse_backup(const struct arguments *arguments, struct restore_request *request,
+                         struct error *err)
+{
+    if (arguments->backup == NULL || strcmp(arguments->backup, "latest") == 0 ||
+        layout_parse_run(arguments->backup, &request->backup))
+        return true;
+    return refuse(
+        err, "--backup", arguments->backup,
+        "a backup's ID looks like 20261120T020000Z (see \"pgvigil list\"), or \"latest\"");
+}
+
+/* OLD=NEW: NEW is absolute, so that what is before the first "=/" is OLD. */
+static bool parse_mappings(const struct arguments *arguments, struct meaning *meaning,
+                           struct error *err)
+{
+    const size_t count = arguments->tablespaces.count;
+
+    meaning->mappings = mem_calloc(count + 1, sizeof *meaning->mappings);
+    meaning->texts = mem_calloc(count + 1, sizeof *meaning->texts);
+    for (size_t i = 0; i < count; i++) {
+        char *text = meaning->texts[i] = mem_strdup(arguments->tablespaces.values[i]);
+        char *equals = strstr(text, "=/");
+
+        if (equals == NULL || equals == text)
+            return refuse(err, "--tablespace", text,
+                          "it is OLD=NEW, OLD a location or OID, NEW an absolute path");
+        *equals = '\0';
+        meaning->mappings[i] = (struct restore_mapping){.from = text, .to = equals + 1};
+    }
+    meaning->request.mappings = meaning->mappings;
+    meaning->request.mapping_count = count;
+    return true;
+}
+
+static bool parse_arguments(const struct arguments *arguments, struct meaning *meaning,
+                            struct error *err)
+{
+    struct restore_request *request = &meaning->request;
+    const size_t without = arguments->without.count;
+
+    if (arguments->to == NULL || arguments->to[0] == '\0') {
+        error_set(err, ERROR_USAGE, "--to DIR is missing");
+        return error_hint(err, "DIR is the new data directory: absent, or empty");
+    }
+    request->to = arguments->to;
+    request->repository = arguments->repository;
+    request->jobs = (int)arguments->jobs;
+    request->archiving = arguments->take_over ? RESTORE_TAKE_OVER : RESTORE_ARCHIVING_BY_PLACE;
+    meaning->without = mem_calloc(without + 1, sizeof *meaning->without);
+    for (size_t i = 0; i < without; i++)
+        meaning->without[i] = arguments->without.values[i];
+    request->without = meaning->without;
+    return parse_target(arguments, request, err) && parse_bound(arguments, request, err) &&
+           parse_action(arguments, request, err) && parse_timeline(arguments, request, err) &&
+           parse_backup(arguments, request, err) && parse_mappings(arguments, meaning, err);
+}
+
+static void free_meaning(struct meaning *meaning)
+{
+    for (size_t i = 0; meaning->texts != NULL && meaning->texts[i] != NULL; i++)
+        free(meaning->texts[i]);
+    free(meaning->texts);
+    free(meaning->mappings);
+    free(meaning->without);
+}
+
+/* The target's kind and value as text. */
+static const char *describe(const struct restore_request *request, char value[CLOCK_TEXT_SIZE + 32])
+{
+    char moment[CLOCK_TEXT_SIZE];
+
+    value[0] = '\0';
+    switch (request->target) {
+    case RESTORE_LATEST:
+        return "latest";
+    case RESTORE_IMMEDIATE:
+        return "immediate";
+    case RESTORE_TIME:
+        snprintf(value, CLOCK_TEXT_SIZE + 32, "%s", clock_format_local(request->time, moment));
+        return "time";
+    case RESTORE_LSN:
+        wal_format_lsn(request->lsn, value);
+        return "lsn";
+    case RESTORE_XID:
+        snprintf(value, CLOCK_TEXT_SIZE + 32, "%" PRIu32, request->xid);
+        return "xid";
+    case RESTORE_NAME:
+        snprintf(value, CLOCK_TEXT_SIZE + 32, "%s", request->name);
+        return "name";
+    }
+    return "";
+}
+
+static void say_where_it_stops(const struct restore_request *request, uint32_t timeline)
+{
+    const char *bound = request->bound == RESTORE_INCLUSIVE ? "" : "just before ";
+    char value[CLOCK_TEXT_SIZE + 32];
+    const char *kind = describe(request, value);
+
+    if (request->target == RESTORE_LATEST)
+        log_info("it recovers to the end of the archived WAL of timeline %" PRIu32, timeline);
+    else if (request->target == RESTORE_IMMEDIATE)
+        log_info("it recovers to the end of the backup");
+    else
+        log_info("it recovers to %s%s %s on timeline %" PRIu32, bound, kind, value, timeline);
+}
+
+static void say_what_next(const struct restore_request *request, const char *directory,
+                          const struct restore_result *result)
+{
+    log_info(
+        "start it as user %s: pg_ctl -D '%s' start (with -o '-p PORT' while another server has "
+        "its port)",
+        process_user_name(), directory);
+    if (request->action == RESTORE_PROMOTE)
+        log_info("it is there, and takes writes on a new timeline, when SELECT pg_is_in_recovery() "
+                 "says false");
+    else if (request->action == RESTORE_PAUSE)
+        log_info("it pauses there for you to look: SELECT pg_wal_replay_resume() then makes it a "
+                 "primary; for another moment, restore again");
+    else
+        log_info("it shuts down there; without recovery_target_action = 'shutdown' in "
+                 "postgresql.auto.conf the next start goes on from there");
+    if (result->configuration)
+        log_info("configuration files from outside the data directory are in \"%s\"",
+                 result->configuration);
+    if (result->archiving_off)
+        log_info("it does not archive; once it takes the place of the original: ALTER SYSTEM SET "
+                 "archive_mode = 'on', restart, and set pgdata in the configuration to it");
+    else if (request->archiving == RESTORE_TAKE_OVER)
+        log_info("it archives as the original did: make sure that the original never starts again, "
+                 "and that pgdata in the configuration is '%s'",
+                 directory);
+}
+
+static void say_what_came(const struct restore_request *request, const char *directory,
+                          const struct restore_result *result, int64_t took)
+{
+    char run[CLOCK_COMPACT_SIZE], size[UNITS_TEXT_SIZE], duration[UNITS_TEXT_SIZE];
+
+    log_info("backup %s is restored to \"%s\": %s written and verified, took %s",
+             layout_run_text(result->backup, run), directory,
+             units_format_size(result->bytes, size), units_format_duration(took, duration));
+    say_where_it_stops(request, result->timeline);
+    say_what_next(request, directory, result);
+}
+
+static json_t *target_json(const struct restore_request *request)
+{
+    char value[CLOCK_TEXT_SIZE + 32];
+    json_t *target = json_out_object();
+
+    json_out_put(target, "kind", json_out_text(describe(request, value)));
+    json_out_put(target, "value", value[0] ? json_out_text(value) : json_null());
+    json_out_put(target, "inclusive", json_boolean(request->bound == RESTORE_INCLUSIVE));
+    return target;
+}
+
+static void print_json(const struct restore_request *request, const char *directory,
+                       const struct restore_result *result, int64_t took)
+{
+    struct buffer text = BUFFER_INIT;
+    char run[CLOCK_COMPACT_SIZE];
+    json_t *json = json_out_object();
+
+    json_out_put(json, "directory", json_out_text(directory));
+    json_out_put(json, "backup", json_out_text(layout_run_text(result->backup, run)));
+    json_out_put(json, "target", target_json(request));
+    json_out_put(json, "action", json_out_text(actions[request->action]));
+    json_out_put(json, "timeline", json_integer(result->timeline));
+    json_out_put(json, "bytes", json_integer((json_int_t)result->bytes));
+    json_out_put(json, "seconds", json_real((double)took / (double)CLOCK_SECOND));
+    json_out_put(json, "configuration",
+                 result->configuration ? json_out_text(result->configuration) : json_null());
+    json_out_put(json, "archiving_off", json_boolean(result->archiving_off));
+    json_out_write(json, &text);
+    json_decref(json);
+    fputs(buffer_text(&text), stdout);
+    buffer_free(&text);
+}
+
+static int restore(const char *config_name, const struct arguments *arguments,
+                   struct restore_request *request)
+{
+    const int64_t started = clock_monotonic();
+    struct restore_result result = {.backup = 0};
+    struct error err = ERROR_INIT;
+    struct config *config;
+    char *directory;
+    bool ok;
+
+    if (!files_absolute(request->to, &directory, &err))
+        return cmd_fail(&err);
+    ok = cmd_load_config(config_name, &config, &err);
+    if (ok) {
+        ok = restore_run(config, request, &result, &err);
+        config_free(config);
+    }
+    if (ok) {
+        const int64_t took = clock_monotonic() - started;
+
+        say_what_came(request, directory, &result, took);
+        if (arguments->json)
+            print_json(request, directory, &result, took);
+        restore_free_result(&result);
+    }
+    free(directory);
+    return ok ? 0 : cmd_fail(&err);
+}
+
+static const char notes[] =
+    "Without a target everything that is archived is recovered. OLD of --tablespace is a location "
+    "or an\nOID. A target that the archived WAL does not reach is refused before anything is "
+    "written.\n"
+    "\n"
+    "A cluster restored anywhere but into the configured data directory starts with archiving off, "
+    "so\nthat it does not write into the archive of the original; --take-over leaves it on.\n"
+    "\n"
+    "Exit code: 0 restored; 1 there is no such backup, or the target cannot be reached; 2 wrong "
+    "options,\nor a directory that is not free; 3 environment; 4 damaged repository.";
+
+int cmd_restore(const char *config_name, int argc, char **argv)
+{
+    struct arguments given = {.to = NULL};
+    struct meaning meaning = {.mappings = NULL};
+    const struct option table[] = {
+        {"to", OPTION_STRING, &given.to, "DIR", "the new data directory; absent or empty"},
+        {"backup", OPTION_STRING, &given.backup, "ID", "a certain backup; default: the right one"},
+        {"target-time", OPTION_STRING, &given.time, "TIME", "recover to 2026-11-20 03:00:00+01"},
+        {"target-lsn", OPTION_STRING, &given.lsn, "LSN", "recover to this position of the WAL"},
+        {"target-xid", OPTION_STRING, &given.xid, "XID", "recover to the end of a transaction"},
+        {"target-name", OPTION_STRING, &given.name, "NAME", "recover to a restore point"},
+        {"target", OPTION_STRING, &given.target, "immediate|latest", "the backup's end; or all"},
+        {"target-timeline", OPTION_STRING, &given.timeline, "TLI|latest", "default: the latest"},
+        {"exclusive", OPTION_FLAG, &given.exclusive, NULL, "stop just before the target"},
+        {"action", OPTION_STRING, &given.action, "promote|pause|shutdown",
+         "what to do there; default: promote"},
+        {"take-over", OPTION_FLAG, &given.take_over, NULL, "leave archiving as it was"},
+        {"tablespace", OPTION_LIST, &given.tablespaces, "OLD=NEW", "put a tablespace elsewhere"},
+        {"repository", OPTION_STRING, &given.repository, "NAME", "restore from this one"},
+        {"without", OPTION_LIST, &given.without, "NAME", "do without this repository"},
+        {"jobs", OPTION_COUNT, &given.jobs, "N", "threads; default: as for backups"},
+        {"quiet", OPTION_FLAG, &given.quiet, NULL, "say nothing unless something is wrong"},
+        {"json", OPTION_FLAG, &given.json, NULL, "print what was done as JSON"},
+        {.name = NULL}};
+    const struct options options = {
+        .command = "restore",
+        .synopsis = "restore --to DIR [options]",
+        .summary = "Brings a data directory back as it was at any moment, ready to be started.",
+        .table = table,
+        .notes = notes};
+    struct error err = ERROR_INIT;
+    int status;
+
+    if (cmd_begin(&options, argc, argv, NULL, NULL, &status)) {
+        process_catch_signals();
+        if (given.quiet)
+            log_set_level(LOG_WARNING);
+        if (given.quiet || given.json)
+            progress_set_terminal(false);
+        status = parse_arguments(&given, &meaning, &err)
+                     ? restore(config_name, &given, &meaning.request)
+                     : cmd_fail(&err);
+    }
+    free_meaning(&meaning);
+    options_free_list(&given.tablespaces);
+    options_free_list(&given.without);
+    return status;
+}

@@ -1,0 +1,193 @@
+/* decompress.c - reading zstd frames, within bounds */
+#include "pgvigil/decompress.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <zstd.h>
+#include <zstd_errors.h>
+
+#include "pgvigil/bytes.h"
+#include "pgvigil/mem.h"
+
+/* No frame that pgvigil writes, and none of `zstd` below --ultra or --long, needs a larger one. */
+#define WINDOW_LOG_MAXIMUM 27
+
+#define FRAME_MAGIC 0xFD2FB528u
+#define SKIPPABLE_MAGIC 0x184D2A50u /* the last four bits are free */
+#define MAGIC_SIZE 4
+
+/* zstd's context is made at first use, so that a lack of memory is an error like others. */
+struct decompress_context {
+    ZSTD_DCtx *zstd;
+    unsigned char *output; /* ZSTD_DStreamOutSize() bytes */
+    decompress_sink sink;
+    void *sink_context;
+    uint64_t left; /* bytes the stream may still give */
+    bool in_frame; /* the magic number at the start of the present frame went into zstd */
+    bool failed;   /* nothing more can be made of this stream */
+    unsigned char magic[MAGIC_SIZE];
+    size_t magic_length; /* bytes of the next frame's magic number seen so far */
+};
+
+struct decompress_context *decompress_new(void)
+{
+    struct decompress_context *context = mem_calloc(1, sizeof(*context));
+
+    context->failed = true; /* until decompress_start */
+    return context;
+}
+
+void decompress_free(struct decompress_context *context)
+{
+    if (!context)
+        return;
+    ZSTD_freeDCtx(context->zstd);
+    free(context->output);
+    free(context);
+}
+
+static bool decompress_prepare(struct decompress_context *context, struct error *err)
+{
+    if (context->zstd)
+        return true;
+    context->zstd = ZSTD_createDCtx();
+    if (!context->zstd)
+        return error_set(err, ERROR_SYSTEM, "out of memory for decompression");
+    ZSTD_DCtx_setParameter(context->zstd, ZSTD_d_windowLogMax, WINDOW_LOG_MAXIMUM);
+    return true;
+}
+
+bool decompress_frame(struct decompress_context *context, const void *frame, size_t length,
+                      void *out, size_t capacity, size_t *out_length, struct error *err)
+{
+    size_t frame_length, result;
+
+    context->failed = true; /* a stream that was under way has lost its place */
+    if (!decompress_prepare(context, err))
+        return false;
+    /* The magic number first: zstd would take skippable frames and those of its own old formats. */
+    if (length < MAGIC_SIZE || bytes_get_u32(frame) != FRAME_MAGIC)
+        return error_set(err, ERROR_INTEGRITY, "compressed data does not start a zstd frame");
+    frame_length = ZSTD_findFrameCompressedSize(frame, length);
+    if (ZSTD_isError(frame_length))
+        return error_set(err, ERROR_INTEGRITY, "zstd frame is damaged or truncated: %s",
+                         ZSTD_getErrorName(frame_length));
+    if (frame_length != length)
+        return error_set(err, ERROR_INTEGRITY,
+                         "zstd frame ends after %zu bytes, where %zu were to be", frame_length,
+                         length);
+    result = ZSTD_decompressDCtx(context->zstd, out, capacity, frame, length);
+    if (ZSTD_isError(result))
+        return error_set(err, ERROR_INTEGRITY, "could not decompress at most %zu bytes: %s",
+                         capacity, ZSTD_getErrorName(result));
+    *out_length = result;
+    return true;
+}
+
+void decompress_start(struct decompress_context *context, uint64_t maximum, decompress_sink sink,
+                      void *sink_context)
+{
+    if (context->zstd)
+        ZSTD_DCtx_reset(context->zstd, ZSTD_reset_session_only);
+    context->sink = sink;
+    context->sink_context = sink_context;
+    context->left = maximum;
+    context->in_frame = false;
+    context->failed = false;
+    context->magic_length = 0;
+}
+
+static bool decompress_emit(struct decompress_context *context, size_t length, struct error *err)
+{
+    if (length > context->left)
+        return error_set(err, ERROR_INTEGRITY, "compressed data gives more bytes than it may");
+    context->left -= length;
+    return length == 0 || context->sink(context->output, length, context->sink_context, err);
+}
+
+/* zstd sees to its window only when it knows the frame's; a lack of memory is no damage. */
+static bool decompress_failed(size_t code, struct error *err)
+{
+    const bool memory = ZSTD_getErrorCode(code) == ZSTD_error_memory_allocation;
+
+    return error_set(err, memory ? ERROR_SYSTEM : ERROR_INTEGRITY, "could not decompress: %s",
+                     ZSTD_getErrorName(code));
+}
+
+/* Feeds zstd until it has taken all of the input or ends the frame. */
+static bool decompress_run(struct decompress_context *context, ZSTD_inBuffer *input,
+                           struct error *err)
+{
+    ZSTD_outBuffer output = {.dst = context->output, .size = ZSTD_DStreamOutSize()};
+    size_t hint;
+
+    do {
+        output.pos = 0;
+        hint = ZSTD_decompressStream(context->zstd, &output, input);
+        if (ZSTD_isError(hint))
+            return decompress_failed(hint, err);
+        if (!decompress_emit(context, output.pos, err))
+            return false;
+    } while (hint != 0 && (input->pos < input->size || output.pos == output.size));
+    context->in_frame = hint != 0;
+    return true;
+}
+
+/* Collects the magic number of the next frame, which may come in pieces, and passes it on. */
+static bool decompress_open_frame(struct decompress_context *context, ZSTD_inBuffer *input,
+                                  struct error *err)
+{
+    const unsigned char *data = input->src;
+
+    while (context->magic_length < MAGIC_SIZE && input->pos < input->size)
+        context->magic[context->magic_length++] = data[input->pos++];
+    if (context->magic_length < MAGIC_SIZE)
+        return true;
+
+    uint32_t magic = bytes_get_u32(context->magic);
+    ZSTD_inBuffer start = {.src = context->magic, .size = MAGIC_SIZE};
+
+    if (magic != FRAME_MAGIC && (magic & ~15u) != SKIPPABLE_MAGIC)
+        return error_set(err, ERROR_INTEGRITY,
+                         "compressed data goes on with something that is no zstd frame");
+    context->magic_length = 0;
+    return decompress_run(context, &start, err);
+}
+
+static bool decompress_consume(struct decompress_context *context, ZSTD_inBuffer *input,
+                               struct error *err)
+{
+    if (context->failed)
+        return error_set(err, ERROR_INTEGRITY, "compressed data cannot be read on after an error");
+    if (!decompress_prepare(context, err))
+        return false;
+    if (!context->output)
+        context->output = mem_alloc(ZSTD_DStreamOutSize());
+    while (input->pos < input->size) {
+        if (!context->in_frame && !decompress_open_frame(context, input, err))
+            return false;
+        if (context->in_frame && input->pos < input->size && !decompress_run(context, input, err))
+            return false;
+    }
+    return true;
+}
+
+bool decompress_feed(struct decompress_context *context, const void *data, size_t length,
+                     struct error *err)
+{
+    ZSTD_inBuffer input = {.src = data, .size = length};
+    bool done = decompress_consume(context, &input, err);
+
+    context->failed = !done;
+    return done;
+}
+
+bool decompress_finish(struct decompress_context *context, struct error *err)
+{
+    bool whole = !context->failed && !context->in_frame && context->magic_length == 0;
+
+    context->failed = true; /* until the next decompress_start */
+    return whole ||
+           error_set(err, ERROR_INTEGRITY, "compressed data ends in the middle of a frame");
+}

@@ -1,0 +1,153 @@
+/* absence.c - is it certain that a WAL file does not exist? */
+#include "job/absence.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+
+#include "pgvigil/layout.h"
+#include "pgvigil/wal_archive.h"
+
+static uint64_t absence_segment_end(const struct absence *absence)
+{
+    uint32_t size = absence->segment_size;
+
+    return (wal_segment_number(&absence->name, size) + 1) * size;
+}
+
+static bool absence_gap(const struct absence *absence, const struct repository *repository,
+                        uint32_t timeline, struct error *err)
+{
+    error_set(err, ERROR_INTEGRITY,
+              "WAL segment \"%s\" is missing in repository \"%s\", although later WAL of timeline "
+              "%" PRIu32 " is there",
+              absence->file, repository->name, timeline);
+    return error_hint(err, "recovery cannot go on past it: look for the segment in pg_wal of the "
+                           "old primary and push it, or restore to a target before it");
+}
+
+/* Did a timeline leave the wanted one behind the end of the wanted segment? Then that segment
+ * belongs to its history and must have been there. */
+static bool absence_check_descendant(const struct absence *absence, struct repository *repository,
+                                     uint32_t timeline, struct error *err)
+{
+    struct history history;
+    bool known;
+
+    if (!wal_archive_history(repository, timeline, &history, &known, err))
+        return false;
+    uint64_t left = history_switch_lsn(&history, absence->name.timeline);
+    history_free(&history);
+    return left < absence_segment_end(absence) || absence_gap(absence, repository, timeline, err);
+}
+
+static bool absence_check_descendants(const struct absence *absence, struct repository *repository,
+                                      struct error *err)
+{
+    uint32_t *timelines;
+    size_t count;
+    bool ok = true;
+
+    if (!wal_archive_timelines(repository, &timelines, &count, err))
+        return false;
+    for (size_t i = 0; ok && i < count; i++)
+        if (timelines[i] > absence->name.timeline)
+            ok = absence_check_descendant(absence, repository, timelines[i], err);
+    free(timelines);
+    return ok;
+}
+
+/* Does the wanted timeline begin only behind the end of the wanted segment? Any repository that has
+ * its history can tell. */
+static bool absence_is_before_timeline(const struct absence *absence, bool *before,
+                                       struct error *err)
+{
+    struct history history;
+    bool known;
+
+    *before = false;
+    for (size_t i = 0; i < absence->count && !*before; i++) {
+        if (!wal_archive_history(absence->repositories[i], absence->name.timeline, &history, &known,
+                                 err))
+            return false;
+        *before = history.count > 1 &&
+                  history.entries[history.count - 2].switch_lsn >= absence_segment_end(absence);
+        history_free(&history);
+    }
+    return true;
+}
+
+static bool absence_of_segment(const struct absence *absence, struct repository *repository,
+                               struct error *err)
+{
+    bool has_later;
+
+    if (!wal_archive_has_later(repository, absence->name.timeline, absence->file, &has_later, err))
+        return false;
+    if (has_later)
+        return absence_gap(absence, repository, absence->name.timeline, err);
+    return absence_check_descendants(absence, repository, err);
+}
+
+static bool absence_of_history(const struct absence *absence, struct repository *repository,
+                               struct error *err)
+{
+    bool any;
+
+    /* The first timeline has none. */
+    if (absence->name.timeline == 1)
+        return true;
+    if (!wal_archive_has_later(repository, absence->name.timeline, NULL, &any, err))
+        return false;
+    return !any || error_set(err, ERROR_INTEGRITY,
+                             "\"%s\" is missing in repository \"%s\", although WAL of timeline "
+                             "%" PRIu32 " is there",
+                             absence->file, repository->name, absence->name.timeline);
+}
+
+/* A place where this cluster has never archived anything is no place to learn from: the cluster's
+ * name may be mistyped. */
+static bool absence_check_any(struct repository *repository, struct error *err)
+{
+    char name[STORE_NAME_MAXIMUM + 1];
+    bool found;
+
+    if (!repository_first(repository, LAYOUT_WAL_PREFIX, NULL, name, &found, err))
+        return false;
+    if (found)
+        return true;
+    error_set(err, ERROR_STORE,
+              "repository \"%s\" has no WAL at all of cluster \"%s\" with system identifier "
+              "%" PRIu64,
+              repository->name, repository->cluster, repository->system_identifier);
+    return error_hint(err, "is this the right repository, and is \"name\" in section [cluster] the "
+                           "one that the WAL was archived under?");
+}
+
+/* Is it certain by what this repository has? */
+static bool absence_prove_by(const struct absence *absence, struct repository *repository,
+                             struct error *err)
+{
+    switch (absence->name.kind) {
+    case WAL_SEGMENT:
+        return absence_check_any(repository, err) && absence_of_segment(absence, repository, err);
+    case WAL_HISTORY:
+        return absence_check_any(repository, err) && absence_of_history(absence, repository, err);
+    case WAL_PARTIAL:
+    case WAL_BACKUP_HISTORY:
+    case WAL_NOT_A_WAL_FILE:
+        break;
+    }
+    /* Recovery does not ask for these. */
+    return true;
+}
+
+bool absence_prove(const struct absence *absence, struct error *err)
+{
+    bool certain = false, ok = true;
+
+    if (absence->name.kind == WAL_SEGMENT && !absence_is_before_timeline(absence, &certain, err))
+        return false;
+    for (size_t i = 0; ok && !certain && i < absence->count; i++)
+        ok = absence_prove_by(absence, absence->repositories[i], err);
+    return ok;
+}

@@ -1,0 +1,28 @@
+/*
+ * backup_commit.h - the end of a backup: WAL, manifest, refs, check, backup.json
+ */
+#ifndef PGVIGIL_JOB_BACKUP_COMMIT_H
+#define PGVIGIL_JOB_BACKUP_COMMIT_H
+
+#include "job/backup_files.h"
+#include "pgvigil/backup_info.h"
+#include "pgvigil/connection.h"
+#include "pgvigil/run.h"
+
+/* Waits until every WAL segment from start to stop is in the repository, at most `timeout`. */
+bool backup_commit_wait(struct repository *repository, const struct backup_info *info,
+                        struct connection *connection, int64_t timeout, struct error *err);
+
+/* Stores manifest and refs, proves that all the backup needs is there, and commits. */
+struct backup_commit {
+    struct repository *repository;
+    struct run *run;
+    const char *state_dir;
+    const struct backup_files *files;
+    const struct connection_backup_stop *stop;
+    const struct refs *refs;
+    struct backup_info *info; /* digests and sizes of what is stored here are filled in */
+};
+bool backup_commit(const struct backup_commit *commit, struct error *err);
+
+#endif

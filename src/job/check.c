@@ -1,0 +1,232 @@
+/*
+ * check.c - the whole way, end to end
+ */
+#include "pgvigil/check.h"
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "job/arrival.h"
+#include "job/server_site.h"
+#include "pgvigil/clock.h"
+#include "pgvigil/connection.h"
+#include "pgvigil/mem.h"
+#include "pgvigil/repository.h"
+#include "pgvigil/units.h"
+#include "pgvigil/version.h"
+#include "pgvigil/wal.h"
+
+/* What earlier steps found out; a later step that lacks something is skipped. */
+struct check {
+    const struct config *config;
+    check_report_fn report;
+    void *context;
+    int failed;
+    struct connection *connection;
+    const struct connection_server *server;
+    bool hopeless; /* WAL cannot arrive, for a reason already told */
+};
+
+static void passed(struct check *check, const char *title, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+static void passed(struct check *check, const char *title, const char *format, ...)
+{
+    char detail[512];
+    va_list arguments;
+
+    va_start(arguments, format);
+    vsnprintf(detail, sizeof detail, format, arguments);
+    va_end(arguments);
+    check->report(&(struct check_step){.title = title, .outcome = CHECK_PASSED, .detail = detail},
+                  check->context);
+}
+
+static void failed(struct check *check, const char *title, const struct error *error)
+{
+    check->failed++;
+    check->report(
+        &(struct check_step){.title = title, .outcome = CHECK_FAILED, .detail = "", .error = error},
+        check->context);
+}
+
+static void skipped(struct check *check, const char *title, const char *why)
+{
+    check->report(&(struct check_step){.title = title, .outcome = CHECK_SKIPPED, .detail = why},
+                  check->context);
+}
+
+static void check_server(struct check *check)
+{
+    const char *title = "server";
+    struct error error = ERROR_INIT;
+
+    if (!connection_open(check->config->conninfo, "check", &check->connection, &error) ||
+        !connection_server(check->connection, &check->server, &error) ||
+        !version_check_server(check->server->version_num, &error)) {
+        check->server = NULL;
+        failed(check, title, &error);
+        return;
+    }
+    passed(check, title, "PostgreSQL %d, system identifier %" PRIu64 ", timeline %" PRIu32 "%s",
+           check->server->version_num / 10000, check->server->system_identifier,
+           check->server->timeline, check->server->in_recovery ? ", a standby" : "");
+}
+
+static void check_directory(struct check *check)
+{
+    const char *title = "data directory";
+    struct error error = ERROR_INIT;
+    struct control control;
+    char *path;
+
+    if (check->server == NULL) {
+        skipped(check, title, "no connection");
+        return;
+    }
+    if (server_site_directory(check->config, check->connection, check->server, &path, &control,
+                              &error)) {
+        passed(check, title, "%s, page checksums %s", path,
+               control.checksum_version != 0 ? "on" : "off");
+        free(path);
+    } else {
+        check->hopeless = true;
+        failed(check, title, &error);
+    }
+}
+
+static void check_rights(struct check *check)
+{
+    const char *title = "rights for a backup";
+    struct error error = ERROR_INIT;
+    char **row;
+
+    if (check->server == NULL) {
+        skipped(check, title, "no connection");
+        return;
+    }
+    if (!connection_row(check->connection,
+                        "SELECT string_agg(f, ', ') FROM unnest(ARRAY["
+                        "'pg_backup_start(text, boolean)', 'pg_backup_stop(boolean)',"
+                        "'pg_switch_wal()', 'pg_create_restore_point(text)']) f"
+                        " WHERE NOT has_function_privilege(f, 'EXECUTE')",
+                        1, &row, &error)) {
+        failed(check, title, &error);
+        return;
+    }
+    if (row[0] != NULL) {
+        error_set(&error, ERROR_DATABASE, "the role may not execute %s", row[0]);
+        error_hint(&error, "grant what sql/role.sql lists");
+        failed(check, title, &error);
+    } else {
+        passed(check, title, "%s", "granted");
+    }
+    connection_free_row(row, 1);
+}
+
+static void check_archiving(struct check *check)
+{
+    const char *title = "archive settings";
+    struct error error = ERROR_INIT;
+
+    if (check->server == NULL) {
+        skipped(check, title, "no connection");
+        return;
+    }
+    if (check->server->archive_mode == NULL || check->server->archive_command == NULL) {
+        skipped(check, title, "the role may not see them (grant pg_read_all_settings)");
+        return;
+    }
+    if (server_site_archives(check->connection, check->server, &error) &&
+        server_site_calls_us(check->config, check->server, &error)) {
+        passed(check, title, "archive_mode %s, %s", check->server->archive_mode,
+               check->server->archive_command);
+    } else {
+        check->hopeless = true;
+        failed(check, title, &error);
+    }
+}
+
+/* The segment that was switched away from must come to be in the repository. */
+static void check_way(struct check *check, struct repository *repository,
+                      const struct arrival *segment)
+{
+    char *title = mem_printf("WAL reaches repository \"%s\"", repository->name);
+    int64_t started = clock_monotonic();
+    struct error error = ERROR_INIT;
+    char text[UNITS_TEXT_SIZE], name[WAL_NAME_SIZE];
+
+    if (segment == NULL || check->hopeless)
+        skipped(check, title,
+                segment == NULL ? "no segment could be switched" : "not with what failed above");
+    else if (arrival_wait(segment, repository, check->connection, check->config->archive.timeout,
+                          &error))
+        passed(check, title, "%s, after %s",
+               wal_segment_name(segment->timeline, segment->last, segment->segment_size, name),
+               units_format_duration(clock_monotonic() - started, text));
+    else
+        failed(check, title, &error);
+    free(title);
+}
+
+/* Switches to a new segment; false when none could be (reported). */
+static bool switch_segment(struct check *check, struct arrival *segment)
+{
+    const char *title = "switch of a WAL segment";
+    const struct connection_server *server = check->server;
+    struct error error = ERROR_INIT;
+    uint64_t end;
+
+    if (server == NULL || server->in_recovery) {
+        skipped(check, title, server == NULL ? "no connection" : "the server is a standby");
+        return false;
+    }
+    if (!connection_switch_wal(check->connection, "pgvigil check", &end, &error)) {
+        failed(check, title, &error);
+        return false;
+    }
+    *segment = (struct arrival){.timeline = server->timeline,
+                                .first = (end - 1) / server->wal_segment_size,
+                                .last = (end - 1) / server->wal_segment_size,
+                                .segment_size = server->wal_segment_size};
+    return true;
+}
+
+static void check_repository(struct check *check, const struct config_repository *which,
+                             const struct arrival *segment)
+{
+    char *title = mem_printf("repository \"%s\"", which->name);
+    struct repository *repository;
+    struct error error = ERROR_INIT;
+
+    if (repository_open(check->config, which, &repository, &error)) {
+        passed(check, title, "%s, id %s", which->url, repository->id);
+        if (check->server != NULL)
+            repository_select(repository, check->server->system_identifier);
+        check_way(check, repository, segment);
+        repository_close(repository);
+    } else {
+        failed(check, title, &error);
+    }
+    free(title);
+}
+
+int check_run(const struct config *config, check_report_fn report, void *context)
+{
+    struct check check = {.config = config, .report = report, .context = context};
+    struct arrival segment;
+    bool switched;
+
+    check_server(&check);
+    check_directory(&check);
+    check_rights(&check);
+    check_archiving(&check);
+    switched = switch_segment(&check, &segment);
+    for (size_t i = 0; i < config->repository_count; i++)
+        check_repository(&check, &config->repositories[i], switched ? &segment : NULL);
+    connection_close(check.connection);
+    return check.failed;
+}

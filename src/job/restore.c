@@ -1,0 +1,281 @@
+/*
+ * restore.c - a restore, from the choice of the backup to a directory that starts
+ */
+#include "pgvigil/restore.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "job/restore_blocks.h"
+#include "job/restore_config.h"
+#include "job/restore_manifest.h"
+#include "job/restore_place.h"
+#include "job/restore_plan.h"
+#include "job/restore_target.h"
+#include "job/restore_tree.h"
+#include "job/restore_worker.h"
+#include "pgvigil/layout.h"
+#include "pgvigil/log.h"
+#include "pgvigil/manifest.h"
+#include "pgvigil/mem.h"
+#include "pgvigil/process.h"
+#include "pgvigil/progress.h"
+#include "pgvigil/refs.h"
+#include "pgvigil/repository.h"
+#include "pgvigil/run.h"
+
+struct restoring {
+    const struct config *config;
+    const struct restore_request *request;
+    int jobs;
+    struct repository *repository;
+    struct restore_target_choice choice;
+    struct restore_place place;
+    struct run *run;
+    struct manifest *manifest;
+    struct refs refs;
+    struct restore_plan plan;
+    struct restore_tree *tree; /* NULL as long as nothing has been written */
+    struct restore_blocks blocks;
+};
+
+static bool is_left_out(const struct restore_request *request, const char *name)
+{
+    for (size_t i = 0; request->without != NULL && request->without[i] != NULL; i++)
+        if (strcmp(request->without[i], name) == 0)
+            return true;
+    return false;
+}
+
+static bool hint_repositories(const struct config *config, struct error *err)
+{
+    struct buffer names = BUFFER_INIT;
+
+    for (size_t i = 0; i < config->repository_count; i++)
+        buffer_append_format(&names, "%s%s", i ? ", " : "", config->repositories[i].name);
+    error_hint(err, "the configuration has: %s", buffer_text(&names));
+    buffer_free(&names);
+    return false;
+}
+
+static const struct config_repository *find_repository(const struct config *config,
+                                                       const char *name, struct error *err)
+{
+    for (size_t i = 0; i < config->repository_count; i++)
+        if (strcmp(config->repositories[i].name, name) == 0)
+            return &config->repositories[i];
+    error_set(err, ERROR_USAGE, "there is no repository \"%s\" in \"%s\"", name, config->path);
+    hint_repositories(config, err);
+    return NULL;
+}
+
+/* The one asked for, else the first of the file that is not to be done without. */
+static bool open_repository(struct restoring *restoring, struct error *err)
+{
+    const struct config *config = restoring->config;
+    const struct restore_request *request = restoring->request;
+    const struct config_repository *which = NULL;
+
+    for (size_t i = 0; request->without != NULL && request->without[i] != NULL; i++)
+        if (find_repository(config, request->without[i], err) == NULL)
+            return false;
+    if (request->repository != NULL) {
+        which = find_repository(config, request->repository, err);
+        if (which == NULL)
+            return false;
+    }
+    for (size_t i = 0; which == NULL && i < config->repository_count; i++)
+        if (!is_left_out(request, config->repositories[i].name))
+            which = &config->repositories[i];
+    if (which == NULL || is_left_out(request, which->name)) {
+        error_set(err, ERROR_USAGE, "no repository is left to restore from");
+        return hint_repositories(config, err);
+    }
+    return repository_open(config, which, &restoring->repository, err);
+}
+
+static void warn_of_damage(const struct backup_info *backup)
+{
+    char run[CLOCK_COMPACT_SIZE];
+
+    if (backup->page_errors == 0)
+        return;
+    log_warning("backup %s has %" PRIu64 " pages whose checksums were wrong when it was taken; the"
+                " first: %s",
+                layout_run_text(backup->run, run), backup->page_errors,
+                backup->page_error_list_count > 0 ? backup->page_error_list[0] : "not known");
+}
+
+/* Keeps a later expire from taking away what is being read. A repository that cannot be written to
+ * (a mounted snapshot) is not changed by anybody else either. */
+static void note_run(struct restoring *restoring)
+{
+    struct error err = ERROR_INIT;
+
+    if (run_begin(restoring->repository, "restore", restoring->choice.backup->run, &restoring->run,
+                  &err))
+        return;
+    restoring->run = NULL;
+    error_context(&err, "the restore is not noted in repository \"%s\"",
+                  restoring->repository->name);
+    log_error(LOG_WARNING, &err);
+}
+
+/* Each link's place is compared when it is made; here, that none is missing. */
+static bool check_tablespaces(const struct restoring *restoring, struct error *err)
+{
+    const struct restore_plan *plan = &restoring->plan;
+    size_t links = 0;
+
+    for (size_t i = 0; i < plan->directory_count; i++)
+        links += plan->directories[i].link != NULL;
+    return links == restoring->place.count ||
+           error_set(err, ERROR_INTEGRITY,
+                     "manifest and backup.json disagree: %zu and %zu tablespaces", links,
+                     restoring->place.count);
+}
+
+/* All that can be found out before anything is written. */
+static bool prepare(struct restoring *restoring, struct error *err)
+{
+    const struct backup_info *backup;
+
+    if (!open_repository(restoring, err) ||
+        !restore_target_choose(restoring->repository, restoring->request, restoring->jobs,
+                               &restoring->choice, err))
+        return false;
+    backup = restoring->choice.backup;
+    if (!restore_place_choose(restoring->config, restoring->request, backup, &restoring->place,
+                              err))
+        return false;
+    warn_of_damage(backup);
+    note_run(restoring);
+    return manifest_fetch(restoring->repository, backup->run, backup->manifest_sha256,
+                          restoring->config->state_dir, &restoring->manifest, err) &&
+           refs_fetch(restoring->repository, backup->run, backup->refs_sha256, &restoring->refs,
+                      err) &&
+           restore_plan_read(&restoring->plan, restoring->manifest, err) &&
+           check_tablespaces(restoring, err);
+}
+
+static bool make_tree(struct restoring *restoring, struct error *err)
+{
+    char run[CLOCK_COMPACT_SIZE], target[RESTORE_TARGET_TEXT_SIZE];
+    char *text =
+        mem_printf("pgvigil restore is writing here, or did not get to its end: backup %s to %s.\n"
+                   "It can be run again, and begins by removing what is here.",
+                   layout_run_text(restoring->choice.backup->run, run),
+                   restore_target_text(restoring->request, target));
+    const bool ok = restore_tree_new(&restoring->place, text, &restoring->tree, err);
+
+    free(text);
+    return ok && restore_plan_make(&restoring->plan, restoring->tree, err);
+}
+
+static bool write_blocks(struct restoring *restoring, struct error *err)
+{
+    bool ok;
+
+    if (!restore_blocks_read(&restoring->plan, restoring->repository, &restoring->refs,
+                             restoring->tree, restoring->place.count + 1, &restoring->blocks,
+                             err) ||
+        !restore_tree_check_space(restoring->tree, restoring->blocks.root_bytes, err))
+        return false;
+    progress_start("restore", restoring->blocks.bytes);
+    ok = restore_worker_run(&restoring->plan, &restoring->blocks, restoring->repository,
+                            &restoring->refs, restoring->tree, restoring->jobs, err);
+    if (!ok)
+        progress_stop();
+    return ok;
+}
+
+static bool complete(struct restoring *restoring, const struct restore_config *settings,
+                     struct error *err)
+{
+    struct restore_manifest_files written = {.count = 0};
+    bool ok;
+
+    progress_stage("syncing");
+    ok = restore_config_write(settings, &written, err) &&
+         restore_manifest_write(restoring->tree, &restoring->plan, &written,
+                                restoring->choice.backup, err) &&
+         restore_plan_set_modes(&restoring->plan, restoring->tree, err) && process_check(err) &&
+         restore_tree_finish(restoring->tree, err);
+    progress_stop();
+    return ok;
+}
+
+static bool write_all(struct restoring *restoring, struct restore_result *result, struct error *err)
+{
+    const struct restore_config settings = {.config = restoring->config,
+                                            .request = restoring->request,
+                                            .choice = &restoring->choice,
+                                            .place = &restoring->place,
+                                            .plan = &restoring->plan,
+                                            .meta = manifest_meta(restoring->manifest),
+                                            .tree = restoring->tree};
+
+    if (!write_blocks(restoring, err) || !complete(restoring, &settings, err))
+        return false;
+    *result = (struct restore_result){.backup = restoring->choice.backup->run,
+                                      .timeline = restoring->choice.timeline,
+                                      .bytes = restoring->blocks.bytes,
+                                      .archiving_off = restore_config_archiving_off(&settings)};
+    if (restoring->plan.configuration)
+        result->configuration = mem_printf("%s/" RESTORE_PLAN_CONFIGURATION, restoring->place.path);
+    return true;
+}
+
+static void free_all(struct restoring *restoring)
+{
+    restore_blocks_free(&restoring->blocks);
+    restore_tree_free(restoring->tree);
+    restore_plan_free(&restoring->plan);
+    refs_free(&restoring->refs);
+    manifest_free(restoring->manifest);
+    run_end(restoring->run);
+    restore_place_free(&restoring->place);
+    backup_info_free(restoring->choice.backup);
+    repository_close(restoring->repository);
+}
+
+/* What damage costs, where it is not that of one WAL segment. */
+static void tell_cost(const struct restoring *restoring, struct error *err)
+{
+    char run[CLOCK_COMPACT_SIZE];
+
+    if (err->code != ERROR_INTEGRITY || restoring->choice.backup == NULL || err->detail[0] != '\0')
+        return;
+    error_detail(err, "backup %s cannot be restored from repository \"%s\"",
+                 layout_run_text(restoring->choice.backup->run, run), restoring->repository->name);
+    if (restoring->tree == NULL && err->hint[0] == '\0')
+        error_hint(err, "--backup chooses another one, --repository another place; `pgvigil list` "
+                        "shows what there is");
+}
+
+bool restore_run(const struct config *config, const struct restore_request *request,
+                 struct restore_result *result, struct error *err)
+{
+    struct restoring restoring = {.config = config,
+                                  .request = request,
+                                  .jobs = request->jobs > 0 ? request->jobs : config->backup.jobs};
+    bool ok = prepare(&restoring, err) && make_tree(&restoring, err) &&
+              write_all(&restoring, result, err);
+
+    if (!ok)
+        tell_cost(&restoring, err);
+    if (!ok && restoring.tree != NULL && err->hint[0] == '\0')
+        error_hint(err,
+                   "\"%s\" cannot be started; running the restore again removes what is in it,"
+                   " --backup chooses another backup",
+                   restoring.place.path);
+    free_all(&restoring);
+    return ok;
+}
+
+void restore_free_result(struct restore_result *result)
+{
+    free(result->configuration);
+    *result = (struct restore_result){.backup = 0};
+}

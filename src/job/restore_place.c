@@ -1,0 +1,406 @@
+/*
+ * restore_place.c - checking where a restore is to go
+ */
+#include "job/restore_place.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "pgvigil/buffer.h"
+#include "pgvigil/control.h"
+#include "pgvigil/files.h"
+#include "pgvigil/mem.h"
+
+#define PIDFILE_MAXIMUM ((size_t)64 * 1024)
+
+/* Splits off the last component; a path without one ("/") keeps itself as its parent. */
+static void split(const char *path, char **parent, char **base)
+{
+    size_t length = strlen(path), start;
+
+    while (length > 1 && path[length - 1] == '/')
+        length--;
+    for (start = length; start > 0 && path[start - 1] != '/'; start--)
+        ;
+    *base = mem_strndup(path + start, length - start);
+    while (start > 1 && path[start - 1] == '/')
+        start--;
+    *parent = start > 0 ? mem_strndup(path, start) : mem_strdup(".");
+}
+
+/* What does not exist yet is known by its parent, which must. */
+static bool canonical_new(const char *path, char **canonical, struct error *err)
+{
+    char *parent, *base, real[PATH_MAX];
+    struct stat status;
+    bool ok = false;
+
+    split(path, &parent, &base);
+    if (lstat(path, &status) == 0) {
+        error_set(err, ERROR_USAGE, "\"%s\" is a symbolic link to something that does not exist",
+                  path);
+    } else if (realpath(parent, real) == NULL) {
+        error_set_errno(err, "could not use \"%s\" for \"%s\"", parent, path);
+        err->code = ERROR_USAGE;
+        error_hint(err, "make it first, owned by the user who is to own the cluster");
+    } else if (base[0] == '\0' || strcmp(base, ".") == 0 || strcmp(base, "..") == 0) {
+        error_set(err, ERROR_USAGE, "\"%s\" does not name a directory that could be made", path);
+    } else {
+        *canonical = files_join(real, base);
+        ok = true;
+    }
+    free(parent);
+    free(base);
+    return ok;
+}
+
+static bool canonical_path(const char *path, char **canonical, struct error *err)
+{
+    char real[PATH_MAX], *absolute;
+    bool ok = true;
+
+    if (!files_absolute(path, &absolute, err))
+        return false;
+    if (realpath(absolute, real) != NULL)
+        *canonical = mem_strdup(real);
+    else if (errno == ENOENT)
+        ok = canonical_new(absolute, canonical, err);
+    else
+        ok = error_set_errno(err, "could not look at \"%s\"", absolute);
+    free(absolute);
+    return ok;
+}
+
+static bool has_file(const char *directory, const char *name)
+{
+    char *path = files_join(directory, name);
+    struct stat status;
+    bool has = lstat(path, &status) == 0;
+
+    free(path);
+    return has;
+}
+
+/* The pid of the server that runs in this directory, or 0. */
+static long running_server(const char *directory)
+{
+    char *path = files_join(directory, "postmaster.pid");
+    struct buffer text = BUFFER_INIT;
+    struct error ignored = ERROR_INIT;
+    long pid = 0;
+
+    if (files_read(path, PIDFILE_MAXIMUM, &text, &ignored))
+        pid = strtol(buffer_text(&text), NULL, 10);
+    if (pid < 0) /* a standalone backend */
+        pid = -pid;
+    if (pid <= 1 || pid > INT_MAX || (kill((pid_t)pid, 0) != 0 && errno != EPERM))
+        pid = 0;
+    buffer_free(&text);
+    free(path);
+    return pid;
+}
+
+/* The marker of a restore that did not get to its end; empty when there is none. */
+static void read_marker(const char *directory, struct buffer *marker)
+{
+    char *path = files_join(directory, RESTORE_PLACE_MARKER);
+    struct error ignored = ERROR_INIT;
+
+    if (!files_read(path, RESTORE_PLACE_MARKER_MAXIMUM, marker, &ignored))
+        buffer_clear(marker);
+    free(path);
+}
+
+/* What a failed restore left in the target can be taken away: nobody could have started it. A power
+ * cut may have emptied the mark. */
+static bool is_remains(const char *target)
+{
+    return has_file(target, RESTORE_PLACE_MARKER) && !has_file(target, CONTROL_PATH);
+}
+
+static bool has_only_marker(const char *directory)
+{
+    DIR *stream = opendir(directory);
+    struct dirent *entry;
+    size_t others = 0;
+
+    if (stream == NULL)
+        return false;
+    while ((entry = readdir(stream)) != NULL)
+        others += strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0 &&
+                  strcmp(entry->d_name, RESTORE_PLACE_MARKER) != 0;
+    closedir(stream);
+    return others == 0 && has_file(directory, RESTORE_PLACE_MARKER);
+}
+
+/* In a tablespace it must be of the same restore: the place may have found another use since. */
+static bool is_same_remains(const char *target, const char *tablespace)
+{
+    struct buffer ours = BUFFER_INIT, theirs = BUFFER_INIT;
+    bool same;
+
+    read_marker(target, &ours);
+    read_marker(tablespace, &theirs);
+    same = is_remains(target) && ours.length > 0 && ours.length == theirs.length &&
+           memcmp(ours.data, theirs.data, ours.length) == 0;
+    buffer_free(&ours);
+    buffer_free(&theirs);
+    return same || has_only_marker(tablespace);
+}
+
+static bool refuse_filled_target(const char *path, struct error *err)
+{
+    const long pid = running_server(path);
+
+    if (pid != 0) {
+        error_set(err, ERROR_USAGE, "cannot restore to \"%s\": a server is running in it, pid %ld",
+                  path, pid);
+        return error_hint(err, "restore to another directory, or stop that server and move its "
+                               "data directory away");
+    }
+    error_set(err, ERROR_USAGE, "cannot restore to \"%s\": %s", path,
+              has_file(path, "PG_VERSION") ? "it holds a data directory"
+                                           : "the directory is not empty");
+    return error_hint(err,
+                      "restore to another directory, or move this one away first, and keep it: its"
+                      " pg_wal may hold WAL that was never archived");
+}
+
+static bool check_target(const char *path, struct error *err)
+{
+    enum files_emptiness state;
+
+    if (!files_emptiness(path, &state, err))
+        return false;
+    if (state == FILES_NOT_DIRECTORY) {
+        error_set(err, ERROR_USAGE, "cannot restore to \"%s\": it is not a directory", path);
+        return error_hint(err, "name a directory that is absent or empty");
+    }
+    if (state == FILES_NOT_EMPTY && (running_server(path) != 0 || !is_remains(path)))
+        return refuse_filled_target(path, err);
+    return true;
+}
+
+static bool check_location(const struct restore_place *place,
+                           const struct restore_place_tablespace *tablespace, struct error *err)
+{
+    enum files_emptiness state;
+
+    if (!files_emptiness(tablespace->to, &state, err))
+        return false;
+    if (state == FILES_ABSENT || state == FILES_EMPTY ||
+        (state == FILES_NOT_EMPTY && is_same_remains(place->path, tablespace->to)))
+        return true;
+    error_set(err, ERROR_USAGE, "cannot restore tablespace %" PRIu32 " to \"%s\": %s",
+              tablespace->oid, tablespace->to,
+              state == FILES_NOT_EMPTY ? "the directory is not empty" : "it is not a directory");
+    return error_hint(err, "--tablespace '%s=/another/directory' puts it elsewhere",
+                      tablespace->from);
+}
+
+static bool lies_in(const char *inner, const char *outer)
+{
+    const size_t length = strlen(outer);
+
+    return strncmp(inner, outer, length) == 0 &&
+           (inner[length] == '\0' || inner[length] == '/' || strcmp(outer, "/") == 0);
+}
+
+static bool check_apart(const struct restore_place *place, size_t index, struct error *err)
+{
+    const struct restore_place_tablespace *tablespace = &place->tablespaces[index];
+    const char *other = NULL;
+
+    if (lies_in(tablespace->to, place->path) || lies_in(place->path, tablespace->to))
+        other = place->path;
+    for (size_t i = 0; i < index && other == NULL; i++)
+        if (lies_in(tablespace->to, place->tablespaces[i].to) ||
+            lies_in(place->tablespaces[i].to, tablespace->to))
+            other = place->tablespaces[i].to;
+    if (other == NULL)
+        return true;
+    error_set(err, ERROR_USAGE,
+              "cannot restore tablespace %" PRIu32 " to \"%s\": that and \"%s\" lie in each other",
+              tablespace->oid, tablespace->to, other);
+    return error_hint(err, "--tablespace '%s=/another/directory' puts it elsewhere",
+                      tablespace->from);
+}
+
+/* What a restore must not get into: a directory with all that is in it, or only what is in it. */
+enum outside { OUTSIDE_ALL, OUTSIDE_CONTENTS };
+
+static bool check_outside(const char *path, const char *directory, const char *what,
+                          enum outside outside, struct error *err)
+{
+    char real[PATH_MAX];
+
+    if (directory == NULL || realpath(directory, real) == NULL || !lies_in(path, real) ||
+        (outside == OUTSIDE_CONTENTS && strcmp(path, real) == 0))
+        return true;
+    error_set(err, ERROR_USAGE, "cannot restore to \"%s\": it lies in %s \"%s\"", path, what, real);
+    return error_hint(err, "restore to a directory outside of it");
+}
+
+/* Neither the new data directory nor a tablespace may lie in what others write to. */
+static bool check_occupied(const struct config *config, const char *path, struct error *err)
+{
+    static const char scheme[] = "file://";
+
+    for (size_t i = 0; i < config->repository_count; i++) {
+        const char *url = config->repositories[i].url;
+
+        if (strncmp(url, scheme, strlen(scheme)) == 0 &&
+            !check_outside(path, url + strlen(scheme), "repository", OUTSIDE_ALL, err))
+            return false;
+    }
+    return check_outside(path, config->state_dir, "the state directory", OUTSIDE_ALL, err) &&
+           check_outside(path, config->pgdata, "data directory", OUTSIDE_CONTENTS, err);
+}
+
+static bool same_location(const char *a, const char *b)
+{
+    size_t a_length = strlen(a), b_length = strlen(b);
+
+    while (a_length > 1 && a[a_length - 1] == '/')
+        a_length--;
+    while (b_length > 1 && b[b_length - 1] == '/')
+        b_length--;
+    return a_length == b_length && memcmp(a, b, a_length) == 0;
+}
+
+static bool is_meant(const struct restore_mapping *mapping,
+                     const struct restore_place_tablespace *tablespace)
+{
+    char oid[16];
+
+    snprintf(oid, sizeof oid, "%" PRIu32, tablespace->oid);
+    return strcmp(mapping->from, oid) == 0 || same_location(mapping->from, tablespace->from);
+}
+
+static bool refuse_unknown(const struct restore_place *place, const char *from, struct error *err)
+{
+    struct buffer list = BUFFER_INIT;
+
+    for (size_t i = 0; i < place->count; i++)
+        buffer_append_format(&list, "%s%" PRIu32 " at \"%s\"", i ? ", " : "",
+                             place->tablespaces[i].oid, place->tablespaces[i].from);
+    error_set(err, ERROR_USAGE, "there is no tablespace \"%s\" in the backup", from);
+    error_hint(err, "%s%s",
+               place->count ? "there are: "
+                            : "it has no tablespaces outside the "
+                              "data directory",
+               buffer_text(&list));
+    buffer_free(&list);
+    return false;
+}
+
+static bool map_locations(const struct restore_request *request, struct restore_place *place,
+                          struct error *err)
+{
+    for (size_t i = 0; i < request->mapping_count; i++) {
+        const struct restore_mapping *mapping = &request->mappings[i];
+        struct restore_place_tablespace *meant = NULL;
+
+        if (mapping->to[0] != '/')
+            return error_set(err, ERROR_USAGE, "\"%s\" is not an absolute path for a tablespace",
+                             mapping->to);
+        for (size_t j = 0; j < place->count; j++)
+            if (is_meant(mapping, &place->tablespaces[j]))
+                meant = &place->tablespaces[j];
+        if (meant == NULL)
+            return refuse_unknown(place, mapping->from, err);
+        if (meant->to != NULL) {
+            error_set(err, ERROR_USAGE, "more than one place is given for tablespace %" PRIu32,
+                      meant->oid);
+            return error_hint(err, "its location is \"%s\"", meant->from);
+        }
+        if (!canonical_path(mapping->to, &meant->to, err))
+            return false;
+    }
+    return true;
+}
+
+static bool choose_locations(const struct restore_request *request, struct restore_place *place,
+                             struct error *err)
+{
+    if (!map_locations(request, place, err))
+        return false;
+    for (size_t i = 0; i < place->count; i++) {
+        struct restore_place_tablespace *tablespace = &place->tablespaces[i];
+
+        if (tablespace->to == NULL && !canonical_path(tablespace->from, &tablespace->to, err)) {
+            error_context(err, "cannot restore tablespace %" PRIu32 " to where it was",
+                          tablespace->oid);
+            return error_hint(err, "make that place, or use --tablespace '%s=/another/directory'",
+                              tablespace->from);
+        }
+        if (!check_apart(place, i, err) || !check_location(place, tablespace, err))
+            return false;
+    }
+    return true;
+}
+
+bool restore_place_check(const struct restore_place *place, struct error *err)
+{
+    if (!check_target(place->path, err))
+        return false;
+    for (size_t i = 0; i < place->count; i++)
+        if (!check_location(place, &place->tablespaces[i], err))
+            return false;
+    return true;
+}
+
+static bool is_configured(const struct config *config, const char *path)
+{
+    struct error ignored = ERROR_INIT;
+    char *pgdata;
+    bool same;
+
+    if (config->pgdata == NULL || !canonical_path(config->pgdata, &pgdata, &ignored))
+        return false;
+    same = strcmp(pgdata, path) == 0;
+    free(pgdata);
+    return same;
+}
+
+bool restore_place_choose(const struct config *config, const struct restore_request *request,
+                          const struct backup_info *backup, struct restore_place *place,
+                          struct error *err)
+{
+    bool ok;
+
+    *place = (struct restore_place){.count = backup->tablespace_count};
+    place->tablespaces = mem_calloc(place->count + 1, sizeof *place->tablespaces);
+    for (size_t i = 0; i < place->count; i++) {
+        place->tablespaces[i].oid = backup->tablespaces[i].oid;
+        place->tablespaces[i].from = mem_strdup(backup->tablespaces[i].location);
+    }
+    ok = canonical_path(request->to, &place->path, err) && check_target(place->path, err) &&
+         choose_locations(request, place, err) && check_occupied(config, place->path, err);
+    for (size_t i = 0; ok && i < place->count; i++)
+        ok = check_occupied(config, place->tablespaces[i].to, err);
+    if (ok)
+        place->configured = is_configured(config, place->path);
+    else
+        restore_place_free(place);
+    return ok;
+}
+
+void restore_place_free(struct restore_place *place)
+{
+    for (size_t i = 0; i < place->count; i++) {
+        free(place->tablespaces[i].from);
+        free(place->tablespaces[i].to);
+    }
+    free(place->tablespaces);
+    free(place->path);
+    *place = (struct restore_place){.path = NULL};
+}

@@ -1,0 +1,174 @@
+/* identity.c - pgvigil.json and the pin */
+#include "repo/identity.h"
+
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "pgvigil/clock.h"
+#include "pgvigil/digest.h"
+#include "pgvigil/files.h"
+#include "pgvigil/layout.h"
+#include "pgvigil/mem.h"
+#include "pgvigil/object.h"
+
+#define IDENTITY_MAXIMUM ((size_t)64 * 1024)
+#define PIN_MAXIMUM ((size_t)4096)
+#define ID_BYTES 16
+
+_Static_assert(REPOSITORY_ID_SIZE == 2 * ID_BYTES + 1, "an id is its bytes in hexadecimal");
+
+static bool identity_is_id(const char *text)
+{
+    unsigned char bytes[ID_BYTES];
+
+    return text && digest_from_hex(text, bytes, sizeof(bytes));
+}
+
+static bool identity_damaged(const struct repository *repository, const char *why,
+                             struct error *err)
+{
+    return error_set(err, ERROR_INTEGRITY, "\"" LAYOUT_IDENTITY "\" of repository \"%s\" %s",
+                     repository->name, why);
+}
+
+static bool identity_take(struct repository *repository, const json_t *json, struct error *err)
+{
+    const json_t *product = json_object_get(json, "pgvigil");
+    const json_t *format = json_object_get(json, "format");
+    const char *id = json_string_value(json_object_get(json, "id"));
+
+    if (json_integer_value(product) < 1 || json_integer_value(format) < 1)
+        return identity_damaged(repository, "does not name its format", err);
+    if (json_integer_value(format) > REPOSITORY_FORMAT) {
+        error_set(err, ERROR_CONFIG,
+                  "repository \"%s\" has format %lld, this pgvigil knows formats up to %d",
+                  repository->name, (long long)json_integer_value(format), REPOSITORY_FORMAT);
+        return error_hint(err, "a newer pgvigil made or upgraded it: upgrade pgvigil on this host");
+    }
+    if (!identity_is_id(id))
+        return identity_damaged(repository, "has no id of 32 hexadecimal digits", err);
+    memcpy(repository->id, id, REPOSITORY_ID_SIZE);
+    return true;
+}
+
+bool identity_read(struct repository *repository, struct error *err)
+{
+    struct buffer text = BUFFER_INIT;
+    bool ok = object_get_buffer(repository, LAYOUT_IDENTITY, TRAILER_IDENTITY, OBJECT_PLAIN,
+                                IDENTITY_MAXIMUM, &text, NULL, err);
+
+    if (ok) {
+        json_error_t reason;
+        json_t *json = json_loadb(buffer_text(&text), text.length, JSON_REJECT_DUPLICATES, &reason);
+
+        ok = json ? identity_take(repository, json, err)
+                  : identity_damaged(repository, "is no valid JSON", err);
+        json_decref(json);
+    }
+    buffer_free(&text);
+    return ok;
+}
+
+static bool identity_new_id(char id[REPOSITORY_ID_SIZE], struct error *err)
+{
+    unsigned char bytes[ID_BYTES];
+
+    if (!digest_random(bytes, sizeof(bytes), err))
+        return false;
+    digest_to_hex(bytes, sizeof(bytes), id);
+    return true;
+}
+
+bool identity_write(struct repository *repository, enum store_outcome *outcome, struct error *err)
+{
+    char id[REPOSITORY_ID_SIZE], created[CLOCK_TEXT_SIZE];
+    struct buffer text = BUFFER_INIT;
+
+    if (!identity_new_id(id, err))
+        return false;
+    clock_format(clock_now(), created);
+    /* Only digits and letters: nothing that JSON would want escaped. */
+    buffer_append_format(&text, "{\n  \"pgvigil\": 1,\n  \"format\": %d,\n", REPOSITORY_FORMAT);
+    buffer_append_format(&text, "  \"id\": \"%s\",\n  \"created\": \"%s\"\n}\n", id, created);
+
+    bool ok = object_put(repository, LAYOUT_IDENTITY, TRAILER_IDENTITY, OBJECT_PLAIN, 0, text.data,
+                         text.length, outcome, NULL, err);
+
+    buffer_free(&text);
+    return ok;
+}
+
+static char *identity_pin_directory(const struct config *config)
+{
+    return files_join(config->state_dir, "repository");
+}
+
+char *identity_pin_path(const struct config *config, const char *name)
+{
+    char *directory = identity_pin_directory(config);
+    char *path = files_join(directory, name);
+
+    free(directory);
+    return path;
+}
+
+/* One line with an id. */
+static bool identity_parse_pin(const char *path, const struct buffer *text,
+                               char id[REPOSITORY_ID_SIZE], struct error *err)
+{
+    char *line = mem_strndup(buffer_text(text), strcspn(buffer_text(text), "\n"));
+    bool ok = identity_is_id(line);
+
+    if (ok) {
+        memcpy(id, line, REPOSITORY_ID_SIZE);
+    } else {
+        error_set(err, ERROR_CONFIG, "file \"%s\" does not hold the id of a repository", path);
+        error_hint(err, "remove the file once you are sure that the configured repository is the "
+                        "right one: the next command pins its id anew");
+    }
+    free(line);
+    return ok;
+}
+
+bool identity_read_pin(const struct config *config, const char *name, char id[REPOSITORY_ID_SIZE],
+                       bool *known, struct error *err)
+{
+    char *path = identity_pin_path(config, name);
+    struct buffer text = BUFFER_INIT;
+    bool ok;
+
+    *known = false;
+    if (files_read(path, PIN_MAXIMUM, &text, err)) {
+        ok = *known = identity_parse_pin(path, &text, id, err);
+    } else {
+        ok = err->code == ERROR_NOT_FOUND;
+        if (ok)
+            error_clear(err);
+    }
+    buffer_free(&text);
+    free(path);
+    return ok;
+}
+
+bool identity_write_pin(const struct config *config, const char *name, const char *id,
+                        struct error *err)
+{
+    char *directory = identity_pin_directory(config);
+    char *path = files_join(directory, name);
+    char *line = mem_printf("%s\n", id);
+    bool ok =
+        files_make_directories(directory, err) && files_write(path, line, strlen(line), 0600, err);
+
+    if (!ok) {
+        error_context(err, "could not pin the id of repository \"%s\"", name);
+        error_hint(err,
+                   "the state directory \"%s\" must exist and be writable for the user that "
+                   "pgvigil runs as; \"pgvigil init\" makes it",
+                   config->state_dir);
+    }
+    free(line);
+    free(path);
+    free(directory);
+    return ok;
+}

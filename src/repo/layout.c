@@ -1,0 +1,250 @@
+/*
+ * layout.c - the names of all objects in a repository
+ *
+ * Every name is parsed by taking it apart leniently, building the name of what was found, and
+ * comparing: so a name that this file would not build is never taken for one of ours.
+ */
+#include "pgvigil/layout.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "pgvigil/digest.h"
+
+#define PACK_PREFIX "pack/"
+#define RUN_PREFIX "run/"
+#define SUFFIX ".zst"
+#define RUN_TEXT_LENGTH (CLOCK_COMPACT_SIZE - 1)
+#define PARTIAL_DIGEST_SIZE 8 /* bytes of the digest in a partial segment's name */
+#define PARTIAL_SUFFIX ".partial"
+#define TIMELINE_LENGTH 8 /* hexadecimal digits in front of every WAL file's name */
+#define FOLDER_LENGTH 16  /* of those of a segment's name, the name of its folder */
+#define SEGMENT_LENGTH 24
+
+char *layout_run_text(int64_t run, char text[CLOCK_COMPACT_SIZE])
+{
+    return clock_format_compact(run * CLOCK_SECOND, text);
+}
+
+bool layout_parse_run(const char *text, int64_t *run)
+{
+    int64_t moment;
+
+    if (!clock_parse_compact(text, &moment))
+        return false;
+    *run = moment / CLOCK_SECOND;
+    return true;
+}
+
+/* The run text at `name`, which must be followed by a '/'; *rest is what comes behind that. */
+static bool layout_take_run(const char *name, int64_t *run, const char **rest)
+{
+    char text[CLOCK_COMPACT_SIZE];
+
+    if (strnlen(name, RUN_TEXT_LENGTH + 1) <= RUN_TEXT_LENGTH || name[RUN_TEXT_LENGTH] != '/')
+        return false;
+    memcpy(text, name, RUN_TEXT_LENGTH);
+    text[RUN_TEXT_LENGTH] = '\0';
+    *rest = name + RUN_TEXT_LENGTH + 1;
+    return layout_parse_run(text, run);
+}
+
+char *layout_pack_prefix(int64_t run, char name[LAYOUT_NAME_SIZE])
+{
+    char text[CLOCK_COMPACT_SIZE];
+
+    snprintf(name, LAYOUT_NAME_SIZE, PACK_PREFIX "%s/", layout_run_text(run, text));
+    return name;
+}
+
+char *layout_pack(const struct layout_pack *pack, char name[LAYOUT_NAME_SIZE])
+{
+    char run[CLOCK_COMPACT_SIZE];
+
+    snprintf(name, LAYOUT_NAME_SIZE, PACK_PREFIX "%s/%08" PRIu32 SUFFIX,
+             layout_run_text(pack->run, run), pack->number);
+    return name;
+}
+
+bool layout_parse_pack(const char *name, struct layout_pack *pack)
+{
+    char again[LAYOUT_NAME_SIZE];
+    struct layout_pack found;
+    const char *rest;
+    uint64_t number = 0;
+
+    if (strncmp(name, PACK_PREFIX, strlen(PACK_PREFIX)) != 0 ||
+        !layout_take_run(name + strlen(PACK_PREFIX), &found.run, &rest))
+        return false;
+    for (; *rest >= '0' && *rest <= '9' && number <= UINT32_MAX; rest++)
+        number = number * 10 + (uint64_t)(*rest - '0');
+    if (number == 0 || number > UINT32_MAX)
+        return false;
+    found.number = (uint32_t)number;
+    if (strcmp(layout_pack(&found, again), name) != 0)
+        return false;
+    *pack = found;
+    return true;
+}
+
+int layout_compare_packs(const struct layout_pack *a, const struct layout_pack *b)
+{
+    if (a->run != b->run)
+        return a->run < b->run ? -1 : 1;
+    if (a->number != b->number)
+        return a->number < b->number ? -1 : 1;
+    return 0;
+}
+
+static char *layout_of_run(const char *prefix, int64_t run, const char *file,
+                           char name[LAYOUT_NAME_SIZE])
+{
+    char text[CLOCK_COMPACT_SIZE];
+
+    snprintf(name, LAYOUT_NAME_SIZE, "%s%s/%s", prefix, layout_run_text(run, text), file);
+    return name;
+}
+
+char *layout_begin(int64_t run, char name[LAYOUT_NAME_SIZE])
+{
+    return layout_of_run(RUN_PREFIX, run, "begin.json", name);
+}
+
+char *layout_lease(int64_t run, unsigned number, char name[LAYOUT_NAME_SIZE])
+{
+    char file[32];
+
+    snprintf(file, sizeof(file), "lease-%u", number);
+    return layout_of_run(RUN_PREFIX, run, file, name);
+}
+
+char *layout_manifest(int64_t run, char name[LAYOUT_NAME_SIZE])
+{
+    return layout_of_run(LAYOUT_BACKUP_PREFIX, run, "manifest.sqlite" SUFFIX, name);
+}
+
+char *layout_refs(int64_t run, char name[LAYOUT_NAME_SIZE])
+{
+    return layout_of_run(LAYOUT_BACKUP_PREFIX, run, "refs" SUFFIX, name);
+}
+
+char *layout_backup(int64_t run, char name[LAYOUT_NAME_SIZE])
+{
+    return layout_of_run(LAYOUT_BACKUP_PREFIX, run, "backup.json", name);
+}
+
+bool layout_parse_backup(const char *name, int64_t *run)
+{
+    char again[LAYOUT_NAME_SIZE];
+    const char *rest;
+    int64_t found;
+
+    if (strncmp(name, LAYOUT_BACKUP_PREFIX, strlen(LAYOUT_BACKUP_PREFIX)) != 0 ||
+        !layout_take_run(name + strlen(LAYOUT_BACKUP_PREFIX), &found, &rest) ||
+        strcmp(layout_backup(found, again), name) != 0)
+        return false;
+    *run = found;
+    return true;
+}
+
+char *layout_wal_timeline(uint32_t timeline, char name[LAYOUT_NAME_SIZE])
+{
+    snprintf(name, LAYOUT_NAME_SIZE, LAYOUT_WAL_PREFIX "%08" PRIX32 "/", timeline);
+    return name;
+}
+
+/* Of a file whose name begins with a segment's. */
+static char *layout_in_folder(const char *file, const char *more, char name[LAYOUT_NAME_SIZE])
+{
+    snprintf(name, LAYOUT_NAME_SIZE, LAYOUT_WAL_PREFIX "%.*s/%.*s/%s%s" SUFFIX, TIMELINE_LENGTH,
+             file, FOLDER_LENGTH, file, file, more);
+    return name;
+}
+
+char *layout_wal_segment(const char *segment, char name[LAYOUT_NAME_SIZE])
+{
+    return layout_in_folder(segment, "", name);
+}
+
+char *layout_wal_partial(const char *segment, const unsigned char *raw_sha256,
+                         char name[LAYOUT_NAME_SIZE])
+{
+    char more[sizeof(PARTIAL_SUFFIX) + 1 + 2 * PARTIAL_DIGEST_SIZE];
+    char hex[2 * PARTIAL_DIGEST_SIZE + 1];
+
+    snprintf(more, sizeof(more), PARTIAL_SUFFIX ".%s",
+             digest_to_hex(raw_sha256, PARTIAL_DIGEST_SIZE, hex));
+    return layout_in_folder(segment, more, name);
+}
+
+char *layout_wal_backup_history(const char *file, char name[LAYOUT_NAME_SIZE])
+{
+    return layout_in_folder(file, "", name);
+}
+
+char *layout_wal_history(uint32_t timeline, char name[LAYOUT_NAME_SIZE])
+{
+    char file[WAL_NAME_SIZE];
+
+    snprintf(name, LAYOUT_NAME_SIZE, LAYOUT_WAL_PREFIX "%08" PRIX32 "/%s" SUFFIX, timeline,
+             wal_history_name(timeline, file));
+    return name;
+}
+
+/* "<segment>.partial.<16 hex>" to "<segment>.partial" and the digest's beginning. */
+static bool layout_split_partial(char file[WAL_NAME_SIZE], unsigned char *digest)
+{
+    const size_t stem = SEGMENT_LENGTH + strlen(PARTIAL_SUFFIX);
+
+    if (strlen(file) != stem + 1 + (size_t)2 * PARTIAL_DIGEST_SIZE || file[stem] != '.' ||
+        !digest_from_hex(file + stem + 1, digest, PARTIAL_DIGEST_SIZE))
+        return false;
+    file[stem] = '\0';
+    return true;
+}
+
+char *layout_wal_file(const struct wal_name *parsed, const char *file,
+                      const unsigned char *raw_sha256, char name[LAYOUT_NAME_SIZE])
+{
+    char segment[SEGMENT_LENGTH + 1];
+
+    switch (parsed->kind) {
+    case WAL_PARTIAL:
+        snprintf(segment, sizeof(segment), "%.*s", SEGMENT_LENGTH, file);
+        return layout_wal_partial(segment, raw_sha256, name);
+    case WAL_BACKUP_HISTORY:
+        return layout_wal_backup_history(file, name);
+    case WAL_HISTORY:
+        return layout_wal_history(parsed->timeline, name);
+    case WAL_SEGMENT:
+    case WAL_NOT_A_WAL_FILE:
+        break;
+    }
+    return layout_wal_segment(file, name);
+}
+
+bool layout_parse_wal(const char *name, char file[WAL_NAME_SIZE], struct wal_name *parsed)
+{
+    unsigned char digest[PARTIAL_DIGEST_SIZE] = {0};
+    char again[LAYOUT_NAME_SIZE];
+    const char *last = strrchr(name, '/');
+    size_t length;
+
+    last = last ? last + 1 : name;
+    length = strlen(last);
+    if (length <= strlen(SUFFIX) || length - strlen(SUFFIX) >= WAL_NAME_SIZE ||
+        strcmp(last + length - strlen(SUFFIX), SUFFIX) != 0)
+        return false;
+    memcpy(file, last, length - strlen(SUFFIX));
+    file[length - strlen(SUFFIX)] = '\0';
+
+    /* With the digest still in its name a partial segment is no WAL file; without one it is none
+     * of ours. */
+    bool partial = layout_split_partial(file, digest);
+
+    wal_parse_name(file, parsed);
+    return parsed->kind != WAL_NOT_A_WAL_FILE && (parsed->kind == WAL_PARTIAL) == partial &&
+           strcmp(layout_wal_file(parsed, file, digest, again), name) == 0;
+}

@@ -1,0 +1,458 @@
+/* object.c - objects with their trailers */
+#include "pgvigil/object.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "pgvigil/compress.h"
+#include "pgvigil/decompress.h"
+#include "pgvigil/digest.h"
+#include "pgvigil/layout.h"
+#include "pgvigil/mem.h"
+
+#define FRAME_RAW (UINT64_C(32) * 1024 * 1024) /* raw bytes in one zstd frame of OBJECT_ZSTD */
+#define CHUNK ((size_t)256 * 1024)             /* so much is compressed before it is passed on */
+
+static bool object_is_wal(enum trailer_kind kind)
+{
+    return kind == TRAILER_WAL || kind == TRAILER_PARTIAL || kind == TRAILER_HISTORY ||
+           kind == TRAILER_BACKUP_HISTORY;
+}
+
+/* The name in the store; what belongs to no cluster lies at the root. The caller frees it. */
+static char *object_full_name(const struct repository *repository, const char *name,
+                              enum trailer_kind kind)
+{
+    return kind == TRAILER_IDENTITY ? mem_strdup(name) : repository_object_name(repository, name);
+}
+
+static void object_name_digest(const struct repository *repository, const char *name,
+                               enum trailer_kind kind, unsigned char digest[TRAILER_NAME_SIZE])
+{
+    trailer_name_digest(kind == TRAILER_IDENTITY ? 0 : repository->system_identifier, name, digest);
+}
+
+struct object_writer {
+    enum object_coding coding;
+    struct store_put *put;
+    struct compress_context *compress; /* OBJECT_ZSTD only */
+    struct buffer out;                 /* compressed and not yet stored */
+    uint64_t frame_raw;                /* raw bytes in the frame begun */
+    bool any_frame;
+    struct digest_sha256 *stored;
+    struct digest_sha256 *raw; /* WAL kinds only */
+    struct trailer trailer;
+};
+
+static void object_writer_free(struct object_writer *writer)
+{
+    compress_free(writer->compress);
+    buffer_free(&writer->out);
+    digest_sha256_free(writer->stored);
+    digest_sha256_free(writer->raw);
+    free(writer);
+}
+
+bool object_writer_begin(struct repository *repository, const char *name, enum trailer_kind kind,
+                         enum object_coding coding, int level, struct object_writer **writer,
+                         struct error *err)
+{
+    char *full = object_full_name(repository, name, kind);
+    struct store_put *put;
+    bool ok = store_put_begin(repository->store, full, &put, err);
+
+    free(full);
+    if (!ok)
+        return false;
+
+    struct object_writer *begun = mem_calloc(1, sizeof(*begun));
+    begun->coding = coding;
+    begun->put = put;
+    begun->compress = coding == OBJECT_ZSTD ? compress_new(level) : NULL;
+    begun->stored = digest_sha256_new();
+    begun->raw = object_is_wal(kind) ? digest_sha256_new() : NULL;
+    begun->trailer.kind = kind;
+    object_name_digest(repository, name, kind, begun->trailer.name);
+    *writer = begun;
+    return true;
+}
+
+static bool object_store_bytes(struct object_writer *writer, const void *data, size_t length,
+                               struct error *err)
+{
+    digest_sha256_update(writer->stored, data, length);
+    writer->trailer.stored_length += length;
+    return store_put_write(writer->put, data, length, err);
+}
+
+static bool object_store_compressed(struct object_writer *writer, struct error *err)
+{
+    bool ok = object_store_bytes(writer, writer->out.data, writer->out.length, err);
+
+    buffer_clear(&writer->out);
+    return ok;
+}
+
+/* Ends the frame begun; an object without any bytes is one empty frame. */
+static bool object_end_frame(struct object_writer *writer, struct error *err)
+{
+    writer->frame_raw = 0;
+    writer->any_frame = true;
+    return compress_end(writer->compress, &writer->out, err) &&
+           object_store_compressed(writer, err);
+}
+
+static bool object_compress(struct object_writer *writer, const unsigned char *data, size_t length,
+                            struct error *err)
+{
+    while (length > 0) {
+        size_t part = length < CHUNK ? length : CHUNK;
+        if (part > FRAME_RAW - writer->frame_raw)
+            part = (size_t)(FRAME_RAW - writer->frame_raw);
+        if (!compress_chunk(writer->compress, data, part, &writer->out, err) ||
+            !object_store_compressed(writer, err))
+            return false;
+        writer->frame_raw += part;
+        data += part;
+        length -= part;
+        if (writer->frame_raw == FRAME_RAW && !object_end_frame(writer, err))
+            return false;
+    }
+    return true;
+}
+
+bool object_writer_write(struct object_writer *writer, const void *data, size_t length,
+                         struct error *err)
+{
+    if (length == 0)
+        return true;
+    writer->trailer.raw_length += length;
+    if (writer->raw)
+        digest_sha256_update(writer->raw, data, length);
+    return writer->coding == OBJECT_PLAIN ? object_store_bytes(writer, data, length, err)
+                                          : object_compress(writer, data, length, err);
+}
+
+/* The trailer goes last, so that whatever ends in one was written to its end. */
+static bool object_store_trailer(struct object_writer *writer, struct error *err)
+{
+    unsigned char bytes[TRAILER_SIZE];
+
+    if (writer->coding == OBJECT_ZSTD && (writer->frame_raw > 0 || !writer->any_frame) &&
+        !object_end_frame(writer, err))
+        return false;
+    digest_sha256_finish(writer->stored, writer->trailer.stored_sha256);
+    if (writer->raw)
+        digest_sha256_finish(writer->raw, writer->trailer.raw_sha256);
+    trailer_encode(&writer->trailer, bytes);
+    return store_put_write(writer->put, bytes, sizeof(bytes), err);
+}
+
+bool object_writer_commit(struct object_writer *writer, enum store_outcome *outcome,
+                          struct trailer *trailer, struct error *err)
+{
+    if (!object_store_trailer(writer, err)) {
+        object_writer_abort(writer);
+        return false;
+    }
+    bool ok = store_put_commit(writer->put, outcome, err);
+    if (ok && trailer)
+        *trailer = writer->trailer;
+    object_writer_free(writer);
+    return ok;
+}
+
+void object_writer_abort(struct object_writer *writer)
+{
+    if (!writer)
+        return;
+    store_put_abort(writer->put);
+    object_writer_free(writer);
+}
+
+bool object_refuse_taken(const struct repository *repository, const char *name, struct error *err)
+{
+    return error_set(err, ERROR_INTEGRITY,
+                     "could not store \"%s\" in repository \"%s\": an object of this name is there "
+                     "already",
+                     name, repository->name);
+}
+
+bool object_put(struct repository *repository, const char *name, enum trailer_kind kind,
+                enum object_coding coding, int level, const void *data, size_t length,
+                enum store_outcome *outcome, struct trailer *trailer, struct error *err)
+{
+    struct object_writer *writer;
+
+    if (!object_writer_begin(repository, name, kind, coding, level, &writer, err))
+        return false;
+    if (!object_writer_write(writer, data, length, err)) {
+        object_writer_abort(writer);
+        return false;
+    }
+    return object_writer_commit(writer, outcome, trailer, err);
+}
+
+/* One object on its way back. */
+struct object_reader {
+    struct repository *repository;
+    const char *name;
+    enum trailer_kind kind;
+    uint64_t maximum; /* raw bytes */
+    store_sink sink;
+    void *context;
+    bool sink_failed; /* the error is the receiver's, and says nothing of the object */
+
+    unsigned char tail[TRAILER_SIZE]; /* the last bytes so far: perhaps the trailer */
+    size_t tail_length;
+    struct decompress_context *decompress; /* OBJECT_ZSTD only */
+    struct digest_sha256 *stored;
+    struct digest_sha256 *raw; /* WAL kinds only */
+    uint64_t stored_length;
+    uint64_t raw_length;
+};
+
+/* Puts before an integrity error which object it is about. */
+static bool object_blame(const struct repository *repository, const char *name, struct error *err)
+{
+    return err->code == ERROR_INTEGRITY
+               ? error_context(err, "object \"%s\" in repository \"%s\" is damaged", name,
+                               repository->name)
+               : false;
+}
+
+static bool object_damaged(const struct repository *repository, const char *name, struct error *err,
+                           const char *why)
+{
+    error_set(err, ERROR_INTEGRITY, "%s", why);
+    return object_blame(repository, name, err);
+}
+
+static bool object_absent(const struct repository *repository, const char *name, struct error *err)
+{
+    return error_set(err, ERROR_NOT_FOUND, "there is no object \"%s\" in repository \"%s\"", name,
+                     repository->name);
+}
+
+/* What a trailer must say of the object that carries it. */
+static bool object_check_trailer(const struct repository *repository, const char *name,
+                                 enum trailer_kind kind, const struct trailer *trailer,
+                                 uint64_t stored_length, struct error *err)
+{
+    unsigned char digest[TRAILER_NAME_SIZE];
+
+    if (trailer->kind != kind) {
+        error_set(err, ERROR_INTEGRITY, "it is a %s, where a %s was expected",
+                  trailer_kind_name(trailer->kind), trailer_kind_name(kind));
+        return object_blame(repository, name, err);
+    }
+    object_name_digest(repository, name, kind, digest);
+    if (memcmp(digest, trailer->name, sizeof(digest)) != 0)
+        return object_damaged(repository, name, err,
+                              "it was stored under another name or for another cluster");
+    if (trailer->stored_length != stored_length) {
+        error_set(err, ERROR_INTEGRITY,
+                  "it has %" PRIu64 " bytes before its trailer, which says %" PRIu64, stored_length,
+                  trailer->stored_length);
+        return object_blame(repository, name, err);
+    }
+    if (trailer->encrypted) {
+        error_set(err, ERROR_CONFIG,
+                  "object \"%s\" in repository \"%s\" is encrypted, which this version of pgvigil "
+                  "cannot read",
+                  name, repository->name);
+        return error_hint(err, "upgrade pgvigil on this host");
+    }
+    return true;
+}
+
+/* Raw bytes to whoever asked for them. */
+static bool object_give(const void *data, size_t length, void *context, struct error *err)
+{
+    struct object_reader *reader = context;
+
+    if (length > reader->maximum - reader->raw_length) {
+        error_set(err, ERROR_INTEGRITY, "it has more than the %" PRIu64 " bytes it may have",
+                  reader->maximum);
+        return false;
+    }
+    reader->raw_length += length;
+    if (reader->raw)
+        digest_sha256_update(reader->raw, data, length);
+    if (reader->sink(data, length, reader->context, err))
+        return true;
+    reader->sink_failed = true;
+    return false;
+}
+
+/* Stored bytes that are certainly not of the trailer. */
+static bool object_take_stored(struct object_reader *reader, const void *data, size_t length,
+                               struct error *err)
+{
+    if (length == 0)
+        return true;
+    reader->stored_length += length;
+    digest_sha256_update(reader->stored, data, length);
+
+    bool ok = reader->decompress ? decompress_feed(reader->decompress, data, length, err)
+                                 : object_give(data, length, reader, err);
+    if (!ok && !reader->sink_failed)
+        object_blame(reader->repository, reader->name, err);
+    return ok;
+}
+
+/* Holds back the last TRAILER_SIZE bytes, as only the end tells where the trailer begins. */
+static bool object_take(const void *data, size_t length, void *context, struct error *err)
+{
+    struct object_reader *reader = context;
+    const unsigned char *bytes = data;
+    size_t total = reader->tail_length + length;
+    size_t surplus = total > TRAILER_SIZE ? total - TRAILER_SIZE : 0;
+    size_t from_tail = surplus < reader->tail_length ? surplus : reader->tail_length;
+    size_t from_data = surplus - from_tail;
+
+    if (!object_take_stored(reader, reader->tail, from_tail, err) ||
+        !object_take_stored(reader, bytes, from_data, err))
+        return false;
+    reader->tail_length -= from_tail;
+    memmove(reader->tail, reader->tail + from_tail, reader->tail_length);
+    memcpy(reader->tail + reader->tail_length, bytes + from_data, length - from_data);
+    reader->tail_length += length - from_data;
+    return true;
+}
+
+/* The raw digest spans compression as well: bits that flipped in memory back then would make recovery
+ * end early at a record whose CRC does not hold, and nobody would know. */
+static bool object_check_digests(const struct object_reader *reader, const struct trailer *trailer,
+                                 struct error *err)
+{
+    unsigned char digest[DIGEST_SHA256_SIZE];
+
+    digest_sha256_finish(reader->stored, digest);
+    if (memcmp(digest, trailer->stored_sha256, sizeof(digest)) != 0)
+        return object_damaged(reader->repository, reader->name, err,
+                              "its bytes do not have the SHA-256 that its trailer says");
+    if (reader->raw_length != trailer->raw_length) {
+        error_set(err, ERROR_INTEGRITY, "it holds %" PRIu64 " bytes, its trailer says %" PRIu64,
+                  reader->raw_length, trailer->raw_length);
+        return object_blame(reader->repository, reader->name, err);
+    }
+    if (!reader->raw)
+        return true;
+    digest_sha256_finish(reader->raw, digest);
+    return memcmp(digest, trailer->raw_sha256, sizeof(digest)) == 0 ||
+           object_damaged(reader->repository, reader->name, err,
+                          "what it holds does not have the SHA-256 that its trailer says");
+}
+
+/* All checks that only the end allows. */
+static bool object_finish(struct object_reader *reader, struct trailer *trailer, struct error *err)
+{
+    if (reader->tail_length < TRAILER_SIZE)
+        return object_damaged(reader->repository, reader->name, err,
+                              "it is too short to have a trailer");
+    if (!trailer_decode(reader->tail, trailer, err))
+        return object_blame(reader->repository, reader->name, err);
+    if (!object_check_trailer(reader->repository, reader->name, reader->kind, trailer,
+                              reader->stored_length, err))
+        return false;
+    if (reader->decompress && !decompress_finish(reader->decompress, err))
+        return object_blame(reader->repository, reader->name, err);
+    return object_check_digests(reader, trailer, err);
+}
+
+/* The decoder complains at the first byte it dislikes; the trailer often knows the reason: that the
+ * object is cut off, or another one than its name says. */
+static void object_diagnose(const struct object_reader *reader, struct error *err)
+{
+    struct trailer trailer;
+    struct error reason;
+
+    if (err->code == ERROR_NOT_FOUND)
+        object_absent(reader->repository, reader->name, err);
+    if (err->code == ERROR_INTEGRITY &&
+        !object_trailer(reader->repository, reader->name, reader->kind, &trailer, &reason) &&
+        (reason.code == ERROR_INTEGRITY || reason.code == ERROR_CONFIG))
+        *err = reason;
+}
+
+bool object_get(struct repository *repository, const char *name, enum trailer_kind kind,
+                enum object_coding coding, uint64_t maximum, store_sink sink, void *context,
+                struct trailer *trailer, struct error *err)
+{
+    struct object_reader reader = {
+        .repository = repository,
+        .name = name,
+        .kind = kind,
+        .maximum = maximum,
+        .sink = sink,
+        .context = context,
+        .decompress = coding == OBJECT_ZSTD ? decompress_new() : NULL,
+        .stored = digest_sha256_new(),
+        .raw = object_is_wal(kind) ? digest_sha256_new() : NULL,
+    };
+    char *full = object_full_name(repository, name, kind);
+    struct trailer found;
+
+    if (reader.decompress)
+        decompress_start(reader.decompress, maximum, object_give, &reader);
+    bool ok = store_get(repository->store, full, 0, UINT64_MAX, object_take, &reader, err);
+    if (!ok && !reader.sink_failed)
+        object_diagnose(&reader, err);
+    ok = ok && object_finish(&reader, &found, err);
+    if (ok && trailer)
+        *trailer = found;
+    decompress_free(reader.decompress);
+    digest_sha256_free(reader.stored);
+    digest_sha256_free(reader.raw);
+    free(full);
+    return ok;
+}
+
+static bool object_append(const void *data, size_t length, void *context, struct error *err)
+{
+    (void)err;
+    buffer_append(context, data, length);
+    return true;
+}
+
+bool object_get_buffer(struct repository *repository, const char *name, enum trailer_kind kind,
+                       enum object_coding coding, size_t maximum, struct buffer *buffer,
+                       struct trailer *trailer, struct error *err)
+{
+    size_t before = buffer->length;
+
+    if (object_get(repository, name, kind, coding, maximum, object_append, buffer, trailer, err))
+        return true;
+    buffer->length = before;
+    if (buffer->data)
+        buffer->data[before] = '\0';
+    return false;
+}
+
+bool object_trailer(struct repository *repository, const char *name, enum trailer_kind kind,
+                    struct trailer *trailer, struct error *err)
+{
+    char *full = object_full_name(repository, name, kind);
+    struct buffer bytes = BUFFER_INIT;
+    struct store_info info;
+    bool ok = store_stat(repository->store, full, &info, err);
+
+    if (ok && info.size < TRAILER_SIZE) {
+        ok = object_damaged(repository, name, err, "it is too short to have a trailer");
+    } else if (ok) {
+        ok = store_get(repository->store, full, info.size - TRAILER_SIZE, TRAILER_SIZE,
+                       object_append, &bytes, err);
+    }
+    if (!ok && err->code == ERROR_NOT_FOUND)
+        object_absent(repository, name, err);
+    if (ok && bytes.length != TRAILER_SIZE)
+        ok = object_damaged(repository, name, err, "it changed while it was read");
+    if (ok && !trailer_decode(bytes.data, trailer, err))
+        ok = object_blame(repository, name, err);
+    ok = ok && object_check_trailer(repository, name, kind, trailer, info.size - TRAILER_SIZE, err);
+    buffer_free(&bytes);
+    free(full);
+    return ok;
+}

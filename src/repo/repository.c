@@ -1,0 +1,331 @@
+/* repository.c - opens repositories, and says where a cluster's objects lie in them */
+#include "pgvigil/repository.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "pgvigil/layout.h"
+#include "pgvigil/mem.h"
+#include "repo/identity.h"
+
+static bool repository_new(const struct config *config, const struct config_repository *which,
+                           struct repository **repository, struct error *err)
+{
+    struct store *store;
+
+    if (!store_open(which->url, &store, err))
+        return error_context(err, "repository \"%s\"", which->name);
+
+    struct repository *made = mem_calloc(1, sizeof(*made));
+    made->config = which;
+    made->name = which->name;
+    made->store = store;
+    made->cluster = mem_strdup(config->cluster_name);
+    *repository = made;
+    return true;
+}
+
+void repository_close(struct repository *repository)
+{
+    if (!repository)
+        return;
+    store_close(repository->store);
+    free(repository->cluster);
+    free(repository->prefix);
+    free(repository);
+}
+
+static bool repository_missing(const struct repository *repository, bool pinned, struct error *err)
+{
+    error_set(err, ERROR_STORE, "there is no \"" LAYOUT_IDENTITY "\" in repository \"%s\" (\"%s\")",
+              repository->name, repository->store->url);
+    if (pinned)
+        return error_hint(err, "it was there before: is the file system mounted, and is the URL "
+                               "the same?");
+    return error_hint(err, "is the file system mounted? A new repository is made by \"pgvigil "
+                           "init\"");
+}
+
+/* Is the id that was read the one that this host knows? Pins it when it knows none yet. */
+static bool repository_check_pin(const struct config *config, const struct repository *repository,
+                                 const char *pin, struct error *err)
+{
+    if (!pin)
+        /* Who made it may have been killed before it was durable; the pin must not outlive it. */
+        return store_sync(repository->store, LAYOUT_IDENTITY, err) &&
+               identity_write_pin(config, repository->name, repository->id, err);
+    if (strcmp(pin, repository->id) == 0)
+        return true;
+
+    char *path = identity_pin_path(config, repository->name);
+    error_set(err, ERROR_STORE, "repository \"%s\" (\"%s\") is not the one it was before",
+              repository->name, repository->store->url);
+    error_detail(err, "its id is %s, but %s is pinned", repository->id, pin);
+    error_hint(err,
+               "is the right file system mounted, and the URL right? If the repository was "
+               "replaced on purpose, remove \"%s\"",
+               path);
+    free(path);
+    return false;
+}
+
+static bool repository_prove(const struct config *config, struct repository *repository,
+                             struct error *err)
+{
+    char pin[REPOSITORY_ID_SIZE];
+    bool pinned;
+
+    if (!identity_read_pin(config, repository->name, pin, &pinned, err))
+        return false;
+    if (!identity_read(repository, err))
+        return err->code == ERROR_NOT_FOUND ? repository_missing(repository, pinned, err) : false;
+    return repository_check_pin(config, repository, pinned ? pin : NULL, err);
+}
+
+bool repository_open(const struct config *config, const struct config_repository *which,
+                     struct repository **repository, struct error *err)
+{
+    struct repository *opened;
+
+    if (!repository_new(config, which, &opened, err))
+        return false;
+    if (!repository_prove(config, opened, err)) {
+        repository_close(opened);
+        return false;
+    }
+    *repository = opened;
+    return true;
+}
+
+/* What to stop a list with once the first object was seen; never leaves this file. */
+struct repository_search {
+    char *name; /* STORE_NAME_MAXIMUM + 1 bytes */
+    bool found;
+};
+
+static bool repository_take_first(const char *name, const struct store_info *info, void *context,
+                                  struct error *err)
+{
+    struct repository_search *search = context;
+
+    (void)info;
+    snprintf(search->name, STORE_NAME_MAXIMUM + 1, "%s", name);
+    search->found = true;
+    return error_set(err, ERROR_CANCELLED, "the first object was found");
+}
+
+/* The same as repository_first, by full names. */
+static bool repository_first_in_store(struct repository *repository, const char *prefix,
+                                      const char *after, char name[STORE_NAME_MAXIMUM + 1],
+                                      bool *found, struct error *err)
+{
+    struct repository_search search = {.name = name};
+
+    if (!store_list(repository->store, prefix, after, repository_take_first, &search, err) &&
+        !search.found)
+        return false;
+    if (search.found)
+        error_clear(err);
+    *found = search.found;
+    return true;
+}
+
+/* Whatever lies there already is somebody else's: the place is not ours to settle in. */
+static bool repository_check_empty(struct repository *repository, struct error *err)
+{
+    char name[STORE_NAME_MAXIMUM + 1];
+    bool found;
+
+    if (!repository_first_in_store(repository, "", NULL, name, &found, err))
+        return false;
+    if (!found)
+        return true;
+    error_set(err, ERROR_STORE, "\"%s\" is not empty and no repository of pgvigil",
+              repository->store->url);
+    error_detail(err, "it holds \"%.500s\" but no \"" LAYOUT_IDENTITY "\"", name);
+    return error_hint(err, "give repository \"%s\" a directory of its own", repository->name);
+}
+
+static bool repository_settle(struct repository *repository, enum repository_creation *creation,
+                              struct error *err)
+{
+    enum store_outcome outcome;
+
+    if (!store_create_place(repository->store, err))
+        return false;
+    if (identity_read(repository, err)) {
+        *creation = REPOSITORY_FOUND;
+        return true;
+    }
+    if (err->code != ERROR_NOT_FOUND)
+        return false;
+    error_clear(err);
+    if (!repository_check_empty(repository, err) || !identity_write(repository, &outcome, err))
+        return false;
+    *creation = outcome == STORE_STORED ? REPOSITORY_CREATED : REPOSITORY_FOUND;
+    return identity_read(repository, err);
+}
+
+static bool repository_find_or_make(const struct config *config, struct repository *repository,
+                                    enum repository_creation *creation, struct error *err)
+{
+    char pin[REPOSITORY_ID_SIZE];
+    bool pinned;
+
+    if (!identity_read_pin(config, repository->name, pin, &pinned, err))
+        return false;
+    if (pinned) {
+        /* It has been here: if it isn't now, something is unmounted or mistyped. */
+        *creation = REPOSITORY_FOUND;
+        if (repository_prove(config, repository, err))
+            return true;
+        if (err->detail[0] == '\0') {
+            char *path = identity_pin_path(config, repository->name);
+            error_detail(err,
+                         "it was here before: \"%s\" holds its id (to begin anew with another "
+                         "repository, remove that file)",
+                         path);
+            free(path);
+        }
+        return false;
+    }
+    return repository_settle(repository, creation, err) &&
+           repository_check_pin(config, repository, NULL, err);
+}
+
+bool repository_create(const struct config *config, const struct config_repository *which,
+                       enum repository_creation *creation, struct error *err)
+{
+    struct repository *repository;
+
+    if (!repository_new(config, which, &repository, err))
+        return false;
+    bool ok = repository_find_or_make(config, repository, creation, err);
+    repository_close(repository);
+    return ok;
+}
+
+void repository_select(struct repository *repository, uint64_t system_identifier)
+{
+    free(repository->prefix);
+    repository->system_identifier = system_identifier;
+    repository->prefix = mem_printf("%s/%" PRIu64 "/", repository->cluster, system_identifier);
+}
+
+/* The number that a folder of the cluster is named for, 0 if it is none. */
+static uint64_t repository_parse_identifier(const char *folder, size_t length)
+{
+    char again[24];
+    uint64_t number = 0;
+
+    if (length == 0 || length > 20)
+        return 0;
+    for (size_t i = 0; i < length; i++) {
+        if (folder[i] < '0' || folder[i] > '9')
+            return 0;
+        number = number * 10 + (uint64_t)(folder[i] - '0');
+    }
+    /* An overflow or a leading zero does not come back the same. */
+    snprintf(again, sizeof(again), "%" PRIu64, number);
+    return strlen(again) == length && memcmp(again, folder, length) == 0 ? number : 0;
+}
+
+static int repository_compare_identifiers(const void *a, const void *b)
+{
+    const uint64_t *left = a, *right = b;
+
+    return (*left > *right) - (*left < *right);
+}
+
+/*
+ * The folders' names come from a walk that leaps over what is in them: '0' is the next character
+ * behind '/', so that "<cluster>/123" with a '0' behind it lies after all of "<cluster>/123/".
+ */
+bool repository_system_identifiers(struct repository *repository, uint64_t **identifiers,
+                                   size_t *count, struct error *err)
+{
+    char name[STORE_NAME_MAXIMUM + 1], after[STORE_NAME_MAXIMUM + 2];
+    char *prefix = mem_printf("%s/", repository->cluster);
+    size_t start = strlen(prefix), capacity = 0;
+    bool found, ok;
+
+    *identifiers = NULL;
+    *count = 0;
+    snprintf(after, sizeof(after), "%s", prefix);
+    while ((ok = repository_first_in_store(repository, prefix, after, name, &found, err)) &&
+           found) {
+        size_t length = strcspn(name + start, "/");
+        bool is_folder = name[start + length] == '/';
+        uint64_t identifier = is_folder ? repository_parse_identifier(name + start, length) : 0;
+
+        if (identifier != 0) {
+            *identifiers = mem_grow(*identifiers, *count, &capacity, sizeof(**identifiers));
+            (*identifiers)[(*count)++] = identifier;
+        }
+        snprintf(after, sizeof(after), "%.*s%s", (int)(start + length), name, is_folder ? "0" : "");
+    }
+    free(prefix);
+    if (!ok) {
+        free(*identifiers);
+        *identifiers = NULL;
+        *count = 0;
+        return false;
+    }
+    if (*count > 0)
+        qsort(*identifiers, *count, sizeof(**identifiers), repository_compare_identifiers);
+    return true;
+}
+
+char *repository_object_name(const struct repository *repository, const char *name)
+{
+    return mem_printf("%s%s", repository->prefix ? repository->prefix : "", name);
+}
+
+struct repository_listing {
+    size_t prefix; /* bytes of a full name that the receiver does not see */
+    store_list_fn fn;
+    void *context;
+};
+
+static bool repository_give(const char *name, const struct store_info *info, void *context,
+                            struct error *err)
+{
+    const struct repository_listing *listing = context;
+
+    return listing->fn(name + listing->prefix, info, listing->context, err);
+}
+
+bool repository_list(struct repository *repository, const char *prefix, const char *after,
+                     store_list_fn fn, void *context, struct error *err)
+{
+    struct repository_listing listing = {
+        .prefix = repository->prefix ? strlen(repository->prefix) : 0,
+        .fn = fn,
+        .context = context,
+    };
+    char *full_prefix = repository_object_name(repository, prefix);
+    char *full_after = after ? repository_object_name(repository, after) : NULL;
+    bool ok =
+        store_list(repository->store, full_prefix, full_after, repository_give, &listing, err);
+
+    free(full_after);
+    free(full_prefix);
+    return ok;
+}
+
+bool repository_first(struct repository *repository, const char *prefix, const char *after,
+                      char name[STORE_NAME_MAXIMUM + 1], bool *found, struct error *err)
+{
+    size_t hidden = repository->prefix ? strlen(repository->prefix) : 0;
+    char *full_prefix = repository_object_name(repository, prefix);
+    char *full_after = after ? repository_object_name(repository, after) : NULL;
+    bool ok = repository_first_in_store(repository, full_prefix, full_after, name, found, err);
+
+    if (ok && *found)
+        memmove(name, name + hidden, strlen(name + hidden) + 1);
+    free(full_after);
+    free(full_prefix);
+    return ok;
+}

@@ -1,0 +1,169 @@
+/* wal_push.c - one WAL file into a repository */
+#include "repo/wal_push.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "pgvigil/layout.h"
+#include "pgvigil/object.h"
+#include "repo/wal_source.h"
+
+/* One file on its way into one repository. */
+struct push {
+    struct repository *repository;
+    const struct wal_source *source;
+    int level;
+    enum trailer_kind kind;
+    char object[LAYOUT_NAME_SIZE];
+    unsigned char raw_sha256[DIGEST_SHA256_SIZE];
+};
+
+static bool push_conflict(const struct push *push, const struct trailer *existing,
+                          struct error *err)
+{
+    char archived[DIGEST_SHA256_HEX_SIZE], here[DIGEST_SHA256_HEX_SIZE];
+
+    error_set(err, ERROR_INTEGRITY,
+              "%s \"%s\" is already in repository \"%s\" with another content",
+              trailer_kind_name(push->kind), push->source->file, push->repository->name);
+    error_detail(
+        err, "archived: %" PRIu64 " bytes, SHA-256 %s; this file: %" PRIu64 " bytes, SHA-256 %s",
+        existing->raw_length, digest_to_hex(existing->raw_sha256, DIGEST_SHA256_SIZE, archived),
+        push->source->length, digest_to_hex(push->raw_sha256, DIGEST_SHA256_SIZE, here));
+    return error_hint(err, "does another server with the same system identifier (a clone, an old "
+                           "primary) archive here? Nothing was changed; find out which of the two "
+                           "the database needs before removing either");
+}
+
+/* The name is taken: by the same content? Then it may be that of a push that was killed before it
+ * could make the object safe, so that is done (again) here. */
+static bool push_confirm(const struct push *push, const struct trailer *existing,
+                         enum wal_outcome *outcome, struct error *err)
+{
+    if (existing->raw_length != push->source->length ||
+        memcmp(existing->raw_sha256, push->raw_sha256, DIGEST_SHA256_SIZE) != 0)
+        return push_conflict(push, existing, err);
+
+    char *full = repository_object_name(push->repository, push->object);
+    bool ok = store_sync(push->repository->store, full, err);
+
+    free(full);
+    *outcome = WAL_ALREADY_THERE;
+    return ok;
+}
+
+/* *found is false when the name is free. */
+static bool push_look(const struct push *push, struct trailer *existing, bool *found,
+                      struct error *err)
+{
+    *found = object_trailer(push->repository, push->object, push->kind, existing, err);
+    if (*found)
+        return true;
+    if (err->code == ERROR_NOT_FOUND) {
+        error_clear(err);
+        return true;
+    }
+    if (err->code == ERROR_INTEGRITY)
+        error_hint(err, "nothing is overwritten: move the damaged object away, and the next try "
+                        "stores it anew");
+    return false;
+}
+
+struct push_feed {
+    struct object_writer *writer;
+    struct digest_sha256 *digest; /* of a partial segment: its name was made of it */
+};
+
+static bool push_write(const void *data, size_t length, void *context, struct error *err)
+{
+    struct push_feed *feed = context;
+
+    if (feed->digest)
+        digest_sha256_update(feed->digest, data, length);
+    return object_writer_write(feed->writer, data, length, err);
+}
+
+/* A partial segment was read once before, for its name. */
+static bool push_check_unchanged(const struct push *push, struct push_feed *feed, struct error *err)
+{
+    unsigned char sha256[DIGEST_SHA256_SIZE];
+
+    if (!feed->digest)
+        return true;
+    digest_sha256_finish(feed->digest, sha256);
+    return memcmp(sha256, push->raw_sha256, sizeof(sha256)) == 0 ||
+           error_set(err, ERROR_INTEGRITY, "file \"%s\" changed while it was read",
+                     push->source->path);
+}
+
+static bool push_write_object(struct push *push, enum store_outcome *outcome, struct error *err)
+{
+    struct push_feed feed = {.writer = NULL};
+    struct trailer written;
+    bool ok;
+
+    if (!object_writer_begin(push->repository, push->object, push->kind, OBJECT_ZSTD, push->level,
+                             &feed.writer, err))
+        return false;
+    feed.digest = push->kind == TRAILER_PARTIAL ? digest_sha256_new() : NULL;
+    ok = wal_source_read(push->source, push_write, &feed, err) &&
+         push_check_unchanged(push, &feed, err);
+    digest_sha256_free(feed.digest);
+    if (!ok) {
+        object_writer_abort(feed.writer);
+        return false;
+    }
+    if (!object_writer_commit(feed.writer, outcome, &written, err))
+        return false;
+    memcpy(push->raw_sha256, written.raw_sha256, DIGEST_SHA256_SIZE);
+    return true;
+}
+
+static bool push_store_new(struct push *push, enum wal_outcome *outcome, struct error *err)
+{
+    struct trailer existing;
+    enum store_outcome stored;
+    bool found;
+
+    if (!push_write_object(push, &stored, err))
+        return false;
+    *outcome = WAL_STORED;
+    if (stored == STORE_STORED)
+        return true;
+    /* Somebody was quicker. */
+    if (!push_look(push, &existing, &found, err))
+        return false;
+    if (!found)
+        return error_set(err, ERROR_STORE,
+                         "object \"%s\" in repository \"%s\" vanished while it was compared",
+                         push->object, push->repository->name);
+    return push_confirm(push, &existing, outcome, err);
+}
+
+bool wal_push(struct repository *repository, const struct wal_source *source, int level,
+              enum wal_outcome *outcome, struct error *err)
+{
+    struct push push = {
+        .repository = repository,
+        .source = source,
+        .level = level,
+        .kind = wal_source_kind(source->name.kind),
+    };
+    struct trailer existing;
+    bool found;
+
+    if (!wal_source_check(source, repository->system_identifier, err))
+        return false;
+    if (push.kind == TRAILER_PARTIAL && !wal_source_digest(source, push.raw_sha256, err))
+        return false;
+    layout_wal_file(&source->name, source->file, push.raw_sha256, push.object);
+
+    /* A file that is there already is compared without compressing it first. */
+    if (!push_look(&push, &existing, &found, err))
+        return false;
+    if (!found)
+        return push_store_new(&push, outcome, err);
+    return (push.kind == TRAILER_PARTIAL || wal_source_digest(source, push.raw_sha256, err)) &&
+           push_confirm(&push, &existing, outcome, err);
+}

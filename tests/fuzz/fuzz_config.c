@@ -1,0 +1,29 @@
+/* fuzz_config.c - a configuration file of any content is read or refused, and leaves nothing behind */
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "pgvigil/config.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    static const char path[] = "/fuzz.conf";
+    struct error err = ERROR_INIT;
+    struct config *config = NULL;
+
+    if (!config_parse(path, (const char *)data, size, &config, &err)) {
+        /* Whatever is wrong is the configuration's fault, and the message says in which file. */
+        if (config || err.code != ERROR_CONFIG || !strstr(err.message, path))
+            abort();
+        return 0;
+    }
+    if (!config->cluster_name || !config->conninfo || config->state_dir[0] != '/' ||
+        config->repository_count != 1 || !config->repositories[0].url || config->backup.jobs < 1 ||
+        config->archive.timeout <= 0)
+        abort();
+    config_free(config);
+    return 0;
+}

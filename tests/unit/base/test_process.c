@@ -1,0 +1,142 @@
+/* test_process.c - what concerns the process as a whole */
+#include <errno.h>
+#include <pwd.h>
+#include <signal.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+#include "fixture.h"
+#include "pgvigil/process.h"
+#include "suites.h"
+
+START_TEST(test_signal_sets_flag)
+{
+    struct error err = ERROR_INIT;
+
+    process_catch_signals();
+    ck_assert(!process_interrupted());
+    ck_assert(process_check(&err));
+    raise(SIGPIPE);
+    ck_assert(!process_interrupted());
+    raise(SIGINT);
+    ck_assert(process_interrupted());
+    ck_assert(!process_check(&err));
+    ck_assert_int_eq(err.code, ERROR_CANCELLED);
+    ck_assert_str_eq(err.message, "interrupted by SIGINT");
+}
+END_TEST
+
+START_TEST(test_second_signal_kills)
+{
+    process_catch_signals();
+    raise(SIGINT);
+    raise(SIGTERM);
+}
+END_TEST
+
+START_TEST(test_names)
+{
+    struct error err = ERROR_INIT;
+    char *path = NULL;
+    struct stat a, b;
+
+    ck_assert_int_ge(process_processors(), 1);
+    ck_assert_str_ne(process_host_name(), "");
+    struct passwd *user = getpwuid(geteuid());
+    if (user)
+        ck_assert_str_eq(process_user_name(), user->pw_name);
+    ck_assert_msg(process_executable(&path, &err), "%s", err.message);
+    ck_assert_int_eq(path[0], '/');
+    ck_assert_int_eq(stat(path, &a), 0);
+    ck_assert_int_eq(stat("/proc/self/exe", &b), 0);
+    ck_assert_uint_eq(a.st_ino, b.st_ino);
+    free(path);
+}
+END_TEST
+
+START_TEST(test_owner_is_absent)
+{
+    struct error err = ERROR_INIT;
+
+    ck_assert(!process_become_owner(fixture_path("absent"), &err));
+    ck_assert_int_eq(err.code, ERROR_NOT_FOUND);
+    ck_assert_ptr_nonnull(strstr(err.message, "absent"));
+}
+END_TEST
+
+START_TEST(test_owner_is_oneself)
+{
+    struct error err = ERROR_INIT;
+    uid_t before = geteuid();
+
+    ck_assert_msg(process_become_owner(fixture_directory, &err), "%s", err.message);
+    ck_assert_uint_eq(geteuid(), before);
+}
+END_TEST
+
+/* As root only: libcheck's process for this test changes its user for good. */
+static void become(uid_t uid, gid_t gid)
+{
+    struct error err = ERROR_INIT;
+
+    fixture_write("owned", "");
+    ck_assert_int_eq(chown(fixture_path("owned"), uid, gid), 0);
+    ck_assert_msg(process_become_owner(fixture_path("owned"), &err), "%s", err.message);
+    ck_assert_uint_eq(getuid(), uid);
+    ck_assert_uint_eq(geteuid(), uid);
+    ck_assert_int_ne(setuid(0), 0);
+    ck_assert_int_ne(setgid(0), 0);
+    gid_t groups[64];
+    int count = getgroups(64, groups);
+    for (int i = 0; i < count; i++)
+        ck_assert_uint_ne(groups[i], 0);
+}
+
+START_TEST(test_become_named_owner)
+{
+    struct passwd *user = geteuid() == 0 ? getpwnam("nobody") : NULL;
+
+    if (!user || user->pw_uid == 0)
+        return;
+    char *home = strdup(user->pw_dir);
+    become(user->pw_uid, 12345);
+    ck_assert_uint_eq(getegid(), user->pw_gid);
+    ck_assert_str_eq(getenv("HOME"), home);
+    ck_assert_str_eq(getenv("USER"), "nobody");
+    ck_assert_str_eq(getenv("LOGNAME"), "nobody");
+    ck_assert_str_eq(process_user_name(), "nobody");
+    free(home);
+}
+END_TEST
+
+START_TEST(test_become_nameless_owner)
+{
+    if (geteuid() != 0 || getpwuid(61234))
+        return;
+    become(61234, 61235);
+    ck_assert_uint_eq(getegid(), 61235);
+    ck_assert_str_eq(getenv("HOME"), "/");
+    ck_assert_ptr_null(getenv("USER"));
+    ck_assert_str_eq(process_user_name(), "61234");
+}
+END_TEST
+
+Suite *process_suite(void)
+{
+    Suite *suite = suite_create("process");
+    TCase *tests = tcase_create("process");
+    TCase *owners = tcase_create("owners");
+
+    /* Outside the test's own process, which may not remove what belonged to root. */
+    tcase_add_unchecked_fixture(owners, fixture_make, fixture_remove);
+    tcase_add_test(tests, test_signal_sets_flag);
+    tcase_add_test_raise_signal(tests, test_second_signal_kills, SIGTERM);
+    tcase_add_test(tests, test_names);
+    tcase_add_test(owners, test_owner_is_absent);
+    tcase_add_test(owners, test_owner_is_oneself);
+    tcase_add_test(owners, test_become_named_owner);
+    tcase_add_test(owners, test_become_nameless_owner);
+    suite_add_tcase(suite, tests);
+    suite_add_tcase(suite, owners);
+    return suite;
+}

@@ -1,0 +1,208 @@
+#include "pgvigil/ship.h"
+
+#include <check.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "pgvigil/clock.h"
+#include "pgvigil/files.h"
+#include "pgvigil/mem.h"
+#include "pgvigil/repository.h"
+#include "suites.h"
+#include "support/archive.h"
+#include "support/scratch.h"
+
+#define SEGMENT "000000010000000000000005"
+
+static char *root;
+static struct config *config;
+static struct buffer segment;
+static struct error err;
+static enum wal_outcome outcome;
+
+static void make_repository(size_t index)
+{
+    enum repository_creation creation;
+
+    ck_assert_msg(repository_create(config, &config->repositories[index], &creation, &err), "%s",
+                  err.message);
+}
+
+/* Data directory and current directory are the same, as when PostgreSQL calls. */
+static void set_up(void)
+{
+    root = scratch_make();
+    config = archive_config(root, 2);
+    error_clear(&err);
+    make_repository(0);
+    make_repository(1);
+    archive_control(config->pgdata, ARCHIVE_SYSTEM);
+    ck_assert_int_eq(chdir(config->pgdata), 0);
+    ck_assert_int_eq(mkdir("pg_wal", 0700), 0);
+    archive_segment(&segment, ARCHIVE_SEGMENT_SIZE, 1, 5, ARCHIVE_SYSTEM, 1);
+    free(archive_file("pg_wal", SEGMENT, segment.data, segment.length));
+}
+
+static void tear_down(void)
+{
+    ck_assert_int_eq(chdir("/"), 0);
+    buffer_free(&segment);
+    config_free(config);
+    scratch_remove(root);
+}
+
+static bool ship(const char *file)
+{
+    char *path = files_join("pg_wal", file);
+    bool ok = ship_file(config, path, &outcome, &err);
+
+    free(path);
+    return ok;
+}
+
+static bool is_in(size_t index, const char *file)
+{
+    struct repository *repository;
+    bool exists;
+
+    ck_assert(repository_open(config, &config->repositories[index], &repository, &err));
+    repository_select(repository, ARCHIVE_SYSTEM);
+    ck_assert(wal_archive_exists(repository, file, &exists, &err));
+    repository_close(repository);
+    return exists;
+}
+
+static void ck_refused(enum error_code code, const char *message)
+{
+    ck_assert_msg(err.code == code, "%d %s", (int)err.code, err.message);
+    ck_assert_msg(strstr(err.message, message) != NULL, "%s", err.message);
+}
+
+START_TEST(every_repository_gets_it)
+{
+    ck_assert_msg(ship(SEGMENT), "%s", err.message);
+    ck_assert_int_eq(outcome, WAL_STORED);
+    ck_assert(is_in(0, SEGMENT) && is_in(1, SEGMENT));
+    ck_assert(ship(SEGMENT));
+    ck_assert_int_eq(outcome, WAL_ALREADY_THERE);
+}
+END_TEST
+
+/* A push that failed half-way is completed by the next one. */
+START_TEST(one_repository_out_of_reach_is_no_success)
+{
+    char *place = mem_printf("%s/r2", root), *away = mem_printf("%s/away", root);
+
+    ck_assert_int_eq(rename(place, away), 0);
+    ck_assert(!ship(SEGMENT));
+    ck_refused(ERROR_STORE, "does not exist");
+    ck_assert_int_eq(rename(away, place), 0);
+    ck_assert(is_in(0, SEGMENT) && !is_in(1, SEGMENT));
+    ck_assert(ship(SEGMENT));
+    ck_assert_int_eq(outcome, WAL_STORED);
+    ck_assert(is_in(0, SEGMENT) && is_in(1, SEGMENT));
+    free(place);
+    free(away);
+}
+END_TEST
+
+START_TEST(another_clusters_segment_is_refused)
+{
+    archive_segment(&segment, ARCHIVE_SEGMENT_SIZE, 1, 5, 42, 1);
+    free(archive_file("pg_wal", SEGMENT, segment.data, segment.length));
+    ck_assert(!ship(SEGMENT));
+    ck_refused(ERROR_INTEGRITY, "WAL segment \"" SEGMENT "\" belongs to another cluster (system "
+                                "identifier 42, expected 7300000000000000001)");
+    ck_assert(!is_in(0, SEGMENT));
+}
+END_TEST
+
+/* Which cluster it is: the configured directory, or else the current one. */
+START_TEST(whose_wal_it_is)
+{
+    char *clone = mem_printf("%s/clone", root), *moved = mem_printf("%s/moved", root);
+    char *path = mem_printf("%s/pg_wal/" SEGMENT, moved);
+
+    /* The configuration of one cluster, called in another one's directory. */
+    archive_control(clone, 42);
+    ck_assert_int_eq(chdir(clone), 0);
+    char *original = mem_printf("%s/pg_wal/" SEGMENT, config->pgdata);
+    ck_assert(!ship_file(config, original, &outcome, &err));
+    ck_refused(ERROR_CONFIG, "is a data directory of another cluster");
+    free(original);
+
+    /* By hand from anywhere. */
+    ck_assert_int_eq(chdir("/"), 0);
+    original = mem_printf("%s/pg_wal/" SEGMENT, config->pgdata);
+    ck_assert_msg(ship_file(config, original, &outcome, &err), "%s", err.message);
+    free(original);
+
+    /* The data directory has been moved: the current one tells. */
+    ck_assert_int_eq(rename(config->pgdata, moved), 0);
+    ck_assert(!ship_file(config, path, &outcome, &err));
+    ck_refused(ERROR_CONFIG, "could not tell which cluster");
+    ck_assert_int_eq(chdir(moved), 0);
+    ck_assert(ship(SEGMENT));
+    ck_assert_int_eq(outcome, WAL_ALREADY_THERE);
+    free(path);
+    free(moved);
+    free(clone);
+}
+END_TEST
+
+START_TEST(a_damaged_control_file_is_no_missing_one)
+{
+    char *path = files_join(config->pgdata, "global/pg_control");
+
+    ck_assert(files_write(path, "x", 1, 0600, &err));
+    ck_assert(!ship(SEGMENT));
+    ck_refused(ERROR_INTEGRITY, "pg_control");
+    free(path);
+}
+END_TEST
+
+START_TEST(what_cannot_be_pushed)
+{
+    ck_assert(!ship("000000010000000000000006"));
+    ck_refused(ERROR_SYSTEM, "No such file");
+    ck_assert(!ship("xlogtemp.123"));
+    ck_refused(ERROR_USAGE, "is not the name of a WAL file");
+    ck_assert(!ship_file(config, "", &outcome, &err));
+    ck_refused(ERROR_USAGE, "is not the name of a WAL file");
+    ck_assert_int_eq(mkdir("pg_wal/000000010000000000000007", 0700), 0);
+    ck_assert(!ship("000000010000000000000007"));
+    ck_refused(ERROR_USAGE, "is not a regular file");
+    ck_assert_int_eq(mkfifo("pg_wal/000000010000000000000008", 0600), 0);
+    ck_assert(!ship("000000010000000000000008"));
+    ck_refused(ERROR_USAGE, "is not a regular file");
+}
+END_TEST
+
+START_TEST(the_timeout_counts)
+{
+    config->archive.timeout = 1;
+    clock_sleep(1000);
+    ck_assert(!ship(SEGMENT));
+    ck_refused(ERROR_TIMEOUT, "could not archive");
+    ck_assert(!is_in(0, SEGMENT));
+}
+END_TEST
+
+Suite *ship_suite(void)
+{
+    Suite *suite = suite_create("ship");
+    TCase *tests = tcase_create("ship");
+
+    tcase_add_checked_fixture(tests, set_up, tear_down);
+    tcase_add_test(tests, every_repository_gets_it);
+    tcase_add_test(tests, one_repository_out_of_reach_is_no_success);
+    tcase_add_test(tests, another_clusters_segment_is_refused);
+    tcase_add_test(tests, whose_wal_it_is);
+    tcase_add_test(tests, a_damaged_control_file_is_no_missing_one);
+    tcase_add_test(tests, what_cannot_be_pushed);
+    tcase_add_test(tests, the_timeout_counts);
+    suite_add_tcase(suite, tests);
+    return suite;
+}

@@ -1,0 +1,370 @@
+#include <check.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "pgvigil/layout.h"
+#include "pgvigil/wal_scan.h"
+#include "suites.h"
+#include "support/archive.h"
+#include "support/wal_builder.h"
+
+#define SEGMENT ((uint64_t)ARCHIVE_SEGMENT_SIZE)
+#define NOON (INT64_C(1800000000) * 1000000)
+#define MINUTE (INT64_C(60) * 1000000)
+
+static struct repository *repository;
+static struct wal_builder wal;
+static struct wal_scan *scan;
+static struct error err;
+
+static void start_at(uint32_t timeline, uint64_t segment)
+{
+    wal_builder_start(&wal, 15, ARCHIVE_SEGMENT_SIZE, segment * SEGMENT);
+    wal.system_identifier = ARCHIVE_SYSTEM;
+    wal.timeline = timeline;
+}
+
+static void set_up(void)
+{
+    repository = archive_repository();
+    error_clear(&err);
+}
+
+static void tear_down(void)
+{
+    wal_scan_close(scan);
+    scan = NULL;
+    buffer_free(&wal.bytes);
+    archive_free_repository(repository);
+}
+
+static void store_bytes(uint32_t timeline, uint64_t number, const unsigned char *bytes)
+{
+    char file[WAL_NAME_SIZE];
+    enum wal_outcome outcome;
+
+    wal_segment_name(timeline, number, ARCHIVE_SEGMENT_SIZE, file);
+    ck_assert_msg(archive_store(repository, file, bytes, ARCHIVE_SEGMENT_SIZE, &outcome, &err),
+                  "%s", err.message);
+}
+
+/* Stores what was built as segments of its timeline, without the number given (0: all). */
+static void store_built(uint64_t without)
+{
+    wal_builder_pad(&wal);
+    ck_assert_uint_eq(wal.bytes.length % SEGMENT, 0);
+    for (size_t at = 0; at < wal.bytes.length; at += SEGMENT)
+        if ((wal.start + at) / SEGMENT != without)
+            store_bytes(wal.timeline, (wal.start + at) / SEGMENT, wal.bytes.data + at);
+}
+
+/* Fills the segment so that a record of 100 bytes, appended next, crosses into the next one. */
+static void fill_segment(void)
+{
+    for (;;) {
+        const uint64_t left = SEGMENT - wal_builder_position(&wal) % SEGMENT;
+
+        if (left <= 64)
+            return;
+        wal_builder_filler(&wal, left > 9000 ? 8000 : left > 200 ? 104 : 32);
+    }
+}
+
+static void open_scan(uint32_t timeline)
+{
+    wal_scan_close(scan);
+    scan = NULL;
+    ck_assert_msg(wal_scan_open(repository, timeline, 3, &scan, &err), "%s", err.message);
+}
+
+static struct wal_scan_query query(enum wal_scan_kind kind)
+{
+    return (struct wal_scan_query){.kind = kind, .before = UINT64_MAX};
+}
+
+static struct wal_scan_result last(const struct wal_scan_query *wanted)
+{
+    struct wal_scan_result result;
+
+    ck_assert_msg(wal_scan_last(scan, wanted, &result, &err), "%s", err.message);
+    return result;
+}
+
+static struct wal_scan_result first(const struct wal_scan_query *wanted)
+{
+    struct wal_scan_result result;
+
+    ck_assert_msg(wal_scan_first(scan, wanted, &result, &err), "%s", err.message);
+    return result;
+}
+
+START_TEST(an_empty_archive)
+{
+    struct wal_scan_query any = query(WAL_SCAN_ANY);
+    struct wal_scan_reach reach;
+
+    open_scan(1);
+    ck_assert_uint_eq(wal_scan_segment_size(scan), 0);
+    ck_assert(!last(&any).found);
+    ck_assert(!first(&any).found);
+    wal_scan_reach(scan, 5 * SEGMENT, &reach);
+    ck_assert_uint_eq(reach.missing, 0);
+    ck_assert(!reach.gap);
+}
+END_TEST
+
+START_TEST(first_and_last_of_several)
+{
+    struct wal_scan_query wanted = query(WAL_SCAN_TRANSACTION);
+    uint64_t lsn[3];
+
+    wanted.xid = 700;
+    start_at(1, 2);
+    for (int i = 0; i < 3; i++) {
+        lsn[i] = wal_builder_commit(&wal, 700, NOON + i);
+        wal_builder_abort(&wal, 701, NOON);
+        fill_segment();
+        wal_builder_filler(&wal, 100);
+    }
+    store_built(0);
+    open_scan(1);
+    ck_assert_uint_eq(first(&wanted).record.lsn, lsn[0]);
+    ck_assert_uint_eq(last(&wanted).record.lsn, lsn[2]);
+    wanted.from = lsn[0] + 1;
+    ck_assert_uint_eq(first(&wanted).record.lsn, lsn[1]);
+    wanted.before = lsn[2];
+    ck_assert_uint_eq(last(&wanted).record.lsn, lsn[1]);
+    wanted.from = lsn[1] + 1;
+    ck_assert(!last(&wanted).found);
+    wanted.xid = 7;
+    wanted.from = 0;
+    wanted.before = UINT64_MAX;
+    ck_assert(!last(&wanted).found);
+    ck_assert(last(&wanted).any_time);
+}
+END_TEST
+
+/* A restore point in which one segment ends and the next begins is found, unless its end is missing. */
+START_TEST(a_record_over_the_border)
+{
+    struct wal_scan_query wanted = query(WAL_SCAN_POINT);
+    struct wal_scan_result result;
+    uint64_t lsn;
+
+    wanted.name = "here";
+    start_at(1, 2);
+    fill_segment();
+    lsn = wal_builder_restore_point(&wal, "here", NOON);
+    ck_assert_uint_eq(lsn / SEGMENT, 2);
+    ck_assert_uint_eq(wal_builder_position(&wal) / SEGMENT, 3);
+    store_built(3);
+    open_scan(1);
+    ck_assert(!last(&wanted).found);
+    store_bytes(1, 3, wal.bytes.data + SEGMENT);
+    open_scan(1);
+    result = last(&wanted);
+    ck_assert(result.found);
+    ck_assert_uint_eq(result.record.lsn, lsn);
+    ck_assert_uint_gt(result.record.end_lsn, 3 * SEGMENT);
+    ck_assert_uint_eq(first(&wanted).record.lsn, lsn);
+    wanted.name = "her";
+    ck_assert(!last(&wanted).found);
+}
+END_TEST
+
+/* A record longer than a segment. */
+START_TEST(a_record_over_two_borders)
+{
+    struct wal_scan_query wanted = query(WAL_SCAN_ANY);
+    uint64_t lsn;
+
+    start_at(1, 2);
+    wal_builder_filler(&wal, 5000);
+    lsn = wal_builder_filler(&wal, 2 * ARCHIVE_SEGMENT_SIZE);
+    wal_builder_filler(&wal, 50);
+    store_built(0);
+    open_scan(1);
+    wanted.from = lsn;
+    wanted.before = lsn + 1;
+    ck_assert(last(&wanted).found);
+    ck_assert_uint_gt(last(&wanted).record.end_lsn, 4 * SEGMENT);
+}
+END_TEST
+
+/* A transaction whose record a crash tore does not exist, and what follows is still found. */
+START_TEST(a_torn_record)
+{
+    struct wal_scan_query wanted = query(WAL_SCAN_TRANSACTION);
+
+    wanted.xid = 9;
+    start_at(1, 2);
+    fill_segment();
+    wal_builder_commit_prepared(&wal, 9, NOON, 20);
+    wal_builder_tear(&wal);
+    wal_builder_commit(&wal, 10, NOON);
+    store_built(0);
+    open_scan(1);
+    ck_assert(!last(&wanted).found);
+    wanted.xid = 10;
+    ck_assert(last(&wanted).found);
+}
+END_TEST
+
+/* Five segments, a minute each; the clock was set back by 30 minutes in the last one. */
+static void store_times(int64_t set_back)
+{
+    start_at(1, 2);
+    for (int i = 0; i < 5; i++) {
+        wal_builder_commit(&wal, (uint32_t)(100 + i), NOON + i * MINUTE - (i == 4 ? set_back : 0));
+        if (i < 4) {
+            fill_segment();
+            wal_builder_filler(&wal, 100);
+        }
+    }
+    store_built(0);
+    open_scan(1);
+}
+
+START_TEST(times_do_not_rise_always)
+{
+    struct wal_scan_query wanted = query(WAL_SCAN_TIME);
+
+    store_times(30 * MINUTE);
+    wanted.time = NOON + 3 * MINUTE;
+    ck_assert_uint_eq(last(&wanted).record.xid, 103);
+    wanted.time++;
+    ck_assert(!last(&wanted).found);
+    ck_assert_int_eq(last(&wanted).newest_time, NOON + 3 * MINUTE);
+    wanted.time = INT64_MIN;
+    ck_assert_uint_eq(last(&wanted).record.xid, 104);
+    ck_assert_uint_eq(first(&wanted).record.xid, 100);
+}
+END_TEST
+
+START_TEST(the_search_by_time_ends_somewhere)
+{
+    struct wal_scan_query wanted = query(WAL_SCAN_TIME);
+
+    store_times(WAL_SCAN_CLOCK_TOLERANCE + 10 * MINUTE);
+    wanted.time = NOON + 3 * MINUTE;
+    ck_assert(!last(&wanted).found); /* the last segment is older by more than the tolerance */
+}
+END_TEST
+
+/* -- timelines: 2 leaves 1 in the middle of segment 3 -- */
+
+#define SWITCH "0/380000"
+
+static void store_timelines(uint64_t without_of_second)
+{
+    uint64_t number;
+
+    start_at(1, 2);
+    for (number = 2; number <= 5; number++) {
+        wal_builder_commit(&wal, (uint32_t)(100 + number), NOON);
+        fill_segment();
+        wal_builder_filler(&wal, 100);
+    }
+    store_built(0);
+    buffer_free(&wal.bytes);
+    start_at(2, 3);
+    for (number = 3; number <= 4; number++) {
+        wal_builder_commit(&wal, (uint32_t)(200 + number), NOON);
+        fill_segment();
+        wal_builder_filler(&wal, 100);
+    }
+    store_built(without_of_second);
+    archive_store_history(repository, 2, "1\t" SWITCH "\tno reason\n");
+}
+
+static bool has_transaction(uint32_t xid)
+{
+    struct wal_scan_query wanted = query(WAL_SCAN_TRANSACTION);
+
+    wanted.xid = xid;
+    return last(&wanted).found;
+}
+
+START_TEST(the_path_of_a_timeline)
+{
+    struct wal_scan_reach reach;
+
+    store_timelines(0);
+    open_scan(2);
+    ck_assert(wal_scan_history_known(scan));
+    ck_assert(has_transaction(102));
+    ck_assert(!has_transaction(103)); /* the second timeline's segment 3 counts */
+    ck_assert(has_transaction(203));
+    ck_assert(!has_transaction(105));
+    wal_scan_reach(scan, 2 * SEGMENT, &reach);
+    ck_assert_uint_eq(reach.missing, 6); /* the padding made a segment 5 */
+    ck_assert_uint_eq(reach.timeline, 2);
+    ck_assert(!reach.gap);
+    ck_assert_uint_eq(reach.stale_timeline, 0); /* though the first timeline has a segment 6 */
+
+    open_scan(1);
+    ck_assert(!wal_scan_history_known(scan));
+    ck_assert(has_transaction(103));
+    ck_assert(has_transaction(105));
+    ck_assert(!has_transaction(203));
+}
+END_TEST
+
+START_TEST(a_gap_where_the_timeline_begins)
+{
+    struct wal_scan_reach reach;
+
+    store_timelines(3);
+    open_scan(2);
+    wal_scan_reach(scan, 2 * SEGMENT, &reach);
+    ck_assert_uint_eq(reach.missing, 3);
+    ck_assert_uint_eq(reach.timeline, 2);
+    ck_assert(reach.gap);
+    ck_assert_uint_eq(reach.stale_timeline, 1);
+    ck_assert(has_transaction(204)); /* beyond the gap is looked at, too */
+    wal_scan_reach(scan, 4 * SEGMENT, &reach);
+    ck_assert_uint_eq(reach.missing, 6);
+    ck_assert(!reach.gap);
+}
+END_TEST
+
+START_TEST(a_damaged_segment_is_an_error)
+{
+    struct wal_scan_query any = query(WAL_SCAN_ANY);
+    struct wal_scan_result result;
+    struct buffer object = BUFFER_INIT;
+    char file[WAL_NAME_SIZE], name[LAYOUT_NAME_SIZE];
+
+    start_at(1, 2);
+    wal_builder_commit(&wal, 5, NOON);
+    store_built(0);
+    layout_wal_segment(wal_segment_name(1, 2, ARCHIVE_SEGMENT_SIZE, file), name);
+    archive_read(repository, name, &object);
+    object.data[8] ^= 1;
+    archive_replace(repository, name, object.data, object.length);
+    open_scan(1);
+    ck_assert(!wal_scan_last(scan, &any, &result, &err));
+    ck_assert_int_eq(err.code, ERROR_INTEGRITY);
+    buffer_free(&object);
+}
+END_TEST
+
+Suite *wal_scan_suite(void)
+{
+    Suite *suite = suite_create("wal_scan");
+    TCase *tests = tcase_create("wal_scan");
+
+    tcase_add_checked_fixture(tests, set_up, tear_down);
+    tcase_add_test(tests, an_empty_archive);
+    tcase_add_test(tests, first_and_last_of_several);
+    tcase_add_test(tests, a_record_over_the_border);
+    tcase_add_test(tests, a_record_over_two_borders);
+    tcase_add_test(tests, a_torn_record);
+    tcase_add_test(tests, times_do_not_rise_always);
+    tcase_add_test(tests, the_search_by_time_ends_somewhere);
+    tcase_add_test(tests, the_path_of_a_timeline);
+    tcase_add_test(tests, a_gap_where_the_timeline_begins);
+    tcase_add_test(tests, a_damaged_segment_is_an_error);
+    suite_add_tcase(suite, tests);
+    return suite;
+}

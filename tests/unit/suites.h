@@ -1,0 +1,62 @@
+/*
+ * suites.h - the unit test suites, one line each: SUITE(name) stands for `Suite *name_suite(void)`
+ *
+ * Included with SUITE defined it makes of the list what the includer wants (the runner a table);
+ * included without, as the files of the suites do, it declares their functions.
+ */
+#ifndef SUITE
+#include <check.h>
+#define SUITE(name) Suite *name##_suite(void);
+#endif
+
+SUITE(buffer)
+SUITE(clock)
+SUITE(config)
+SUITE(config_file)
+SUITE(crc32c)
+SUITE(error)
+SUITE(files)
+SUITE(json_out)
+SUITE(log)
+SUITE(mem)
+SUITE(options)
+SUITE(process)
+SUITE(progress)
+SUITE(units)
+SUITE(workers)
+SUITE(compress)
+SUITE(digest)
+SUITE(trailer)
+SUITE(fetch)
+SUITE(restore_blocks)
+SUITE(restore_config)
+SUITE(restore_target)
+SUITE(restore_tree)
+SUITE(ship)
+SUITE(survey)
+SUITE(connection)
+SUITE(control)
+SUITE(history)
+SUITE(page)
+SUITE(scan)
+SUITE(version)
+SUITE(wal)
+SUITE(wal_reader)
+SUITE(backup_info)
+SUITE(catalog)
+SUITE(layout)
+SUITE(lock)
+SUITE(manifest)
+SUITE(map)
+SUITE(object)
+SUITE(pack)
+SUITE(refs)
+SUITE(repository)
+SUITE(run)
+SUITE(wal_archive)
+SUITE(wal_scan)
+SUITE(conformance)
+SUITE(file_store)
+SUITE(store)
+
+#undef SUITE
