@@ -1,0 +1,180 @@
+"""Restoring along timelines, and with WAL missing: what cannot be reached is refused beforehand."""
+
+import pytest
+from backup_tools import assert_says, only_backup
+from harness import (Ledger, Site, assert_restored, format_lsn, format_time, parse_lsn, segment_name, visible_xids,
+                     wait_recovery)
+
+MB = 1 << 20
+
+
+def wal_object(site, name):
+    found = list(site.repository.glob(f"main/*/wal/{name[:8]}/{name[:16]}/{name}.zst"))
+    assert len(found) == 1, name
+    return found[0]
+
+
+def refused(site, *args, code=1):
+    place = site.scratch.path / "refused"
+    done = site.pgvigil.run("restore", "--to", place, *args, check=code)
+    assert not place.exists()
+    return done
+
+
+def restore_checked(site, oracle, ledger, name, *args, **target):
+    restored = site.restore(name, *args)
+    assert_restored(restored, oracle.expect(start=restored.backup_start, **target), ledger=ledger)
+    return restored
+
+
+class Fork:
+    """A cluster restored with --take-over to a moment, which then goes on as timeline 2 beside timeline 1."""
+
+    def __init__(self, scratch):
+        self.site = site = Site(scratch, wal_segsize=1)
+        self.ledger = Ledger.create(site.cluster)
+        with self.ledger.running():
+            self.ledger.wait(40)
+            site.backup()
+            self.ledger.wait(30)
+            site.cluster.switch_wal()
+            mark = site.cluster.insert_lsn()
+            self.ledger.wait(60)
+        for _ in range(8):  # the first timeline goes on for longer than the second
+            site.cluster.switch_wal()
+        site.cluster.stop()
+        self.old = site.oracle(self.ledger, timeline=1)
+        self.after = [c for c in self.old.commits if c.lsn > parse_lsn(only_backup(site)["stop_lsn"])]
+        self.fork = [c for c in self.after if c.lsn > mark][20]
+
+        self.cluster = site.restore("second", "--take-over", "--target-lsn", format_lsn(self.fork.lsn))
+        assert self.cluster.scalar("show archive_mode") == "on"
+        self.cluster.sql("create table forked ()")
+        self.later = self.ledger.attach(self.cluster)
+        with self.later.running():
+            self.later.wait(60)
+        self.cluster.switch_wal()
+        self.cluster.stop()
+        self.new = site.oracle(self.ledger, timeline=2)
+
+
+@pytest.fixture(scope="module")
+def fork(module_scratch):
+    return Fork(module_scratch)
+
+
+def forked(cluster):
+    return cluster.scalar("select to_regclass('forked') is not null")
+
+
+def test_the_latest_timeline_is_the_default(fork):
+    restored = fork.site.restore("default")
+    assert forked(restored) and visible_xids(restored) >= set(fork.later.acked)
+    assert_restored(restored, fork.new.expect(start=restored.backup_start))
+    assert restored.scalar("select timeline_id from pg_control_checkpoint()") == 3
+
+
+def test_the_old_timeline_to_its_end(fork):
+    restored = restore_checked(fork.site, fork.old, fork.ledger, "old", "--target-timeline", "1")
+    assert not forked(restored) and visible_xids(restored) >= set(fork.ledger.acked)
+
+
+def test_a_target_on_the_old_timeline_behind_the_fork(fork):
+    target = [c for c in fork.old.commits if c.lsn > fork.fork.lsn][10]
+    restored = restore_checked(fork.site, fork.old, fork.ledger, "behind", "--target-timeline", "1", "--target-time",
+                               target.time, time=target.time)
+    assert not forked(restored)
+
+
+def test_a_target_before_the_fork_from_either(fork):
+    target = [c for c in fork.old.commits if c.lsn < fork.fork.lsn][-3]
+    for timeline, oracle in (("1", fork.old), ("2", fork.new)):
+        restored = restore_checked(fork.site, oracle, None, f"before-{timeline}", "--target-timeline", timeline,
+                                   "--target-lsn", format_lsn(target.lsn), lsn=target.lsn)
+        assert not forked(restored)
+
+
+def test_a_transaction_is_looked_for_on_the_timeline(fork):
+    lost = [c for c in fork.old.commits if c.lsn > fork.fork.lsn][-1]
+    gained = fork.new.commits[-5]
+    restored = restore_checked(fork.site, fork.new, None, "gained", "--target-xid", gained.xid, xid=gained.xid)
+    assert forked(restored)
+    on_new = {end.xid for end in fork.new.ends}
+    if lost.xid not in on_new:
+        assert_says(refused(fork.site, "--target-xid", lost.xid), f"no transaction {lost.xid}", "--target-timeline")
+    restored = restore_checked(fork.site, fork.old, fork.ledger, "lost", "--target-timeline", "1", "--target-xid",
+                               lost.xid, xid=lost.xid)
+    assert not forked(restored)
+
+
+def test_without_the_segment_where_the_new_timeline_begins(fork):
+    """Recovery would take the old timeline's segment and go on with what was written after the fork."""
+    begin = wal_object(fork.site, segment_name(2, fork.fork.end // MB, MB))
+    aside = begin.with_suffix(".aside")
+    begin.rename(aside)
+    try:
+        assert_says(refused(fork.site), begin.name.removesuffix(".zst"), "--target-timeline 1")
+        assert_says(refused(fork.site, "--target-time", fork.new.commits[-5].time), begin.name.removesuffix(".zst"))
+        target = [c for c in fork.after if c.end // MB < fork.fork.lsn // MB][-1]
+        restore_checked(fork.site, fork.old, None, "still", "--target-lsn", format_lsn(target.lsn), lsn=target.lsn)
+    finally:
+        aside.rename(begin)
+
+
+# -- gaps -----------------------------------------------------------------------------------------------------------
+
+@pytest.fixture
+def gapped(site):
+    """A segment in the middle, behind the backup, is missing from the archive."""
+    ledger = Ledger.create(site.cluster)
+    with ledger.running():
+        ledger.wait(30)
+        site.backup()
+        for _ in range(4):
+            ledger.wait(20)
+            site.cluster.switch_wal()
+    site.cluster.stop()
+    oracle = site.oracle(ledger)
+    stop = parse_lsn(only_backup(site)["stop_lsn"])
+    number = stop // (16 * MB) + 2
+    missing = segment_name(1, number, 16 * MB)
+    wal_object(site, missing).unlink()
+    return site, ledger, oracle, missing, number * 16 * MB
+
+
+def test_a_gap_is_refused_with_what_lies_before_it(gapped):
+    site, ledger, oracle, missing, at = gapped
+    before = [c for c in oracle.commits if c.end < at]
+    behind = [c for c in oracle.commits if c.lsn >= at]
+    for args in ([], ["--target-lsn", format_lsn(behind[-1].lsn)], ["--target-time", behind[-2].time],
+                 ["--target-xid", behind[-1].xid]):
+        told = refused(site, *args)
+        assert_says(told, missing, "later ones are", "the last transaction up to there ended at", "--target-lsn")
+
+    # What the hint proposes works, and is all that there is before the gap.
+    lsn = told.stderr.split("--target-lsn ")[1].split()[0]
+    restored = restore_checked(site, oracle, ledger, "proposed", "--target-lsn", lsn, lsn=parse_lsn(lsn))
+    assert visible_xids(restored) >= {c.xid for c in before}
+    restored.stop("immediate")
+
+    target = before[-3]
+    restored = site.restore("reached", "--target-time", target.time)
+    assert_restored(restored, oracle.expect(start=restored.backup_start, time=target.time), ledger=ledger)
+
+
+def test_without_wal_for_the_backup_itself(site):
+    site.backup()
+    site.cluster.stop()
+    info = only_backup(site)
+    first = segment_name(1, parse_lsn(info["start_lsn"]) // (16 * MB), 16 * MB)
+    wal_object(site, first).unlink()
+    assert_says(refused(site, "--target", "immediate", code=4), first, "consistent")
+    assert_says(refused(site, code=4), first)
+
+
+def test_an_idle_server_has_a_latest_moment(site):
+    """Nothing but the backup: no transaction behind it."""
+    site.backup()
+    site.cluster.stop()
+    assert_says(refused(site, "--target-time", format_time(2**51)), "ends before it")
+    wait_recovery(site.restore("idle", start=False).start(wait=False))

@@ -1,0 +1,183 @@
+"""init makes what is missing and nothing else; check proves the whole way and names what is wrong."""
+
+import re
+from pathlib import Path
+
+import pytest
+from backup_tools import assert_says, snapshot
+from harness import Pgvigil, wait_until, write_file
+
+WANTED = ("wal_level", "archive_mode", "archive_command")
+
+
+def new_setup(scratch, cluster, folder, url=None):
+    """pgvigil with a configuration file that does not exist yet, and the arguments that make init write it."""
+    pgvigil = Pgvigil(scratch.mkdir(folder) / "main.conf", cwd=scratch.path)
+    return pgvigil, ["--pgdata", cluster.data, "--conninfo", cluster.conninfo,
+                     "--url", url or f"file://{scratch.path / folder / 'repository'}",
+                     "--state-dir", scratch.path / folder / "state"]
+
+
+def steps(done):
+    """{title: outcome} of what check printed."""
+    return {m[2]: m[1] for m in re.finditer(r'^(ok|FAILED|skipped) +([^:\n]+)', done.stdout, re.M)}
+
+
+# -- init -----------------------------------------------------------------------------------------------------------
+
+def test_init_makes_what_is_missing_and_leaves_the_rest(scratch):
+    cluster = scratch.cluster().start()
+    pgvigil, answers = new_setup(scratch, cluster, "new")
+    done = pgvigil.run("init", *answers)
+    assert all(f"{name} = '" in done.stdout for name in WANTED)
+    assert "needs a restart" in done.stdout and "is set already" in done.stdout
+    text = pgvigil.config.read_text()
+    assert "name = main\n" in text and f"pgdata = {cluster.data}\n" in text and "[repository main]" in text
+    assert pgvigil.config.stat().st_mode & 0o777 == 0o640
+    assert (scratch.path / "new/repository/pgvigil.json").is_file()
+    assert cluster.scalar("show archive_mode") == "off"
+    assert not cluster.sql("select 1 from pg_file_settings where sourcefile like '%auto.conf'")
+
+    before = snapshot(scratch.path / "new")
+    again = pgvigil.run("init")
+    assert again.stdout == done.stdout
+    assert snapshot(scratch.path / "new") == before
+    # What is there already is never touched, whatever is asked for; and that is said.
+    other = pgvigil.run("init", *new_setup(scratch, cluster, "other")[1])
+    assert "exists already" in other.stderr
+    assert snapshot(scratch.path / "new") == before
+    assert pgvigil.run("init", "--quiet").stderr == ""
+
+
+def test_init_applies_the_settings(scratch):
+    cluster = scratch.cluster().start()
+    pgvigil, answers = new_setup(scratch, cluster, "new")
+    done = pgvigil.run("init", "--apply", *answers)
+    assert "after a restart" in done.stderr and "pgvigil check" in done.stderr
+    cluster.restart()
+    assert cluster.scalar("show archive_mode") == "on"
+    assert cluster.scalar("show archive_command") == f'{pgvigil.program} -c {pgvigil.config} archive-push "%p"'
+    assert set(steps(pgvigil.run("check")).values()) == {"ok"}
+    lines = pgvigil.run("init").stdout.splitlines()[1:]
+    assert len(lines) == 3 and all(line.endswith("# is set already") for line in lines)
+
+
+def test_the_settings_shown_can_be_pasted_whatever_the_path(scratch):
+    """A space, quotes, a percent sign and a backslash: the shell, the server and its file each read them otherwise."""
+    cluster = scratch.cluster().start()
+    pgvigil, answers = new_setup(scratch, cluster, "it's \"50%\" of \\n $HOME")
+    shown = pgvigil.run("init", *answers).stdout
+    with open(cluster.data / "postgresql.conf", "a") as conf:
+        conf.write(shown)
+    cluster.restart()
+    assert set(steps(pgvigil.run("check")).values()) == {"ok"}
+    pgvigil.run("init", "--apply")
+    cluster.reload()
+    assert set(steps(pgvigil.run("check")).values()) == {"ok"}
+
+
+def test_init_refuses_a_place_that_is_not_its_own(scratch):
+    cluster = scratch.cluster().start()
+    foreign = scratch.mkdir("foreign")
+    write_file(foreign / "somebody's", "work")
+    pgvigil, answers = new_setup(scratch, cluster, "new", url=f"file://{foreign}")
+    before = snapshot(foreign)
+    assert_says(pgvigil.run("init", *answers, check=3), "is not empty", "somebody's", "directory of its own")
+    assert snapshot(foreign) == before
+
+
+@pytest.mark.parametrize("broken, pieces", [
+    ({"--pgdata": "/nonexistent/data"}, ["/nonexistent/data"]),
+    ({"--pgdata": "/tmp"}, ["/tmp", "data directory"]),
+    ({"--pgdata": "relative"}, ["relative", "absolute"]),
+    ({"--url": "/no/scheme"}, ["/no/scheme", "file://"]),
+    ({"--url": "s3://bucket/prefix"}, ["s3://bucket/prefix"]),
+    ({"--url": None}, ["there is no configuration file", "--url"]),
+], ids=["no pgdata", "not a pgdata", "relative", "no scheme", "s3", "no url"])
+def test_init_writes_no_configuration_from_wrong_answers(scratch, broken, pieces):
+    place = scratch.mkdir("new")
+    answers = {"--pgdata": "/tmp", "--url": f"file://{place}/repository", "--state-dir": f"{place}/state"}
+    if "--pgdata" not in broken:
+        answers["--pgdata"] = scratch.cluster().data
+    answers.update(broken)
+    pgvigil = Pgvigil(place / "sub" / "main.conf", cwd=scratch.path)
+    arguments = [word for item in answers.items() if item[1] for word in item]
+    assert_says(pgvigil.run("init", *arguments, check=2), *pieces, hint="relative" not in broken.values())
+    assert list(place.iterdir()) == []
+
+
+def test_init_without_a_server_still_shows_the_settings(make_site):
+    site = make_site(start=False, init=False)
+    done = site.pgvigil.run("init")
+    assert all(f"{name} = '" in done.stdout for name in WANTED)
+    assert_says(done, "could not connect", "is the server running")
+    assert_says(site.pgvigil.run("init", "--apply", check=3), "could not connect")
+
+
+# -- check ----------------------------------------------------------------------------------------------------------
+
+def test_check_when_all_is_well(site):
+    before = snapshot(site.state_dir)
+    done = site.pgvigil.run("check")
+    assert done.stderr == "" and len(steps(done)) == 6
+    assert set(steps(done).values()) == {"ok"}, done.stdout
+    assert site.cluster.scalar("select archived_count from pg_stat_archiver") >= 1
+    assert snapshot(site.state_dir).keys() >= before.keys()
+    quiet = site.pgvigil.run("check", "--quiet")
+    assert (quiet.stdout, quiet.stderr) == ("", "")
+
+
+def test_check_names_each_failure_with_its_cure(make_site, scratch):
+    site = make_site(config={"archive": {"timeout": "2s"}})
+    good = site.config.read_text()
+    command = site.cluster.scalar("show archive_command")
+
+    def expect(failed, *pieces):
+        done = site.pgvigil.run("check", check=1, timeout=30)
+        assert steps(done).get(failed) == "FAILED", done.describe()
+        assert_says(done, *pieces)
+        return steps(done)
+
+    def archive_command(value):
+        site.cluster.configure(archive_command=value)
+        site.cluster.reload()
+        wait_until(lambda: site.cluster.scalar("show archive_command") == value, 10, "the new setting")
+
+    archive_command("false # archive-push")
+    expect('WAL reaches repository "local"', "did not arrive", "last attempt to archive failed")
+    archive_command("cp %p /somewhere/else")
+    expect("archive settings", "does not call pgvigil", "cp %p /somewhere/else", "init --apply")
+    archive_command(command)
+
+    site.repository.rename(site.scratch.path / "away")
+    outcome = expect('repository "local"', "does not exist", "mounted")
+    assert outcome["server"] == "ok"
+    (site.scratch.path / "away").rename(site.repository)
+
+    site.cluster.sql("create role poor login")
+    site.write_config({"cluster": {"conninfo": site.cluster.conninfo.replace("user=postgres", "user=poor")}})
+    outcome = expect("rights for a backup", "pg_backup_start", "pg_switch_wal", "sql/role.sql")
+    assert outcome["data directory"] == "ok"
+    site.write_config({"cluster": {"conninfo": "host=/nonexistent"}})
+    outcome = expect("server", "could not connect", "/nonexistent")
+    assert outcome["data directory"] == "skipped" and outcome['repository "local"'] == "ok"
+    site.write_config({"cluster": {"pgdata": scratch.path, "conninfo": site.cluster.conninfo}})
+    expect("data directory", str(scratch.path))
+    write_file(site.config, good)
+
+    site.cluster.configure(archive_mode="off")
+    site.cluster.restart()
+    expect("archive settings", "archive_mode is off", "init --apply")
+    site.cluster.stop()
+    expect("server", "is the server running")
+
+
+def test_the_role_that_is_shipped_is_enough(make_site):
+    """sql/role.sql grants what check and backup need."""
+    site = make_site()
+    shipped = Path(__file__).parents[2] / "sql" / "role.sql"
+    sql = write_file(site.scratch.path / "role.sql", shipped.read_text())  # where the servers' owner can read it
+    site.cluster.tool("psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", site.cluster.conninfo, "-f", sql)
+    site.write_config({"cluster": {"conninfo": site.cluster.conninfo.replace("user=postgres", "user=pgvigil")}})
+    assert set(steps(site.pgvigil.run("check")).values()) == {"ok"}
+    site.backup()
