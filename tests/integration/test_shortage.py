@@ -57,9 +57,13 @@ class Faults:
         self.count_file = room / "count"
 
     def run(self, *args, call, part="-", which=0, error=EIO, cwd=None):
-        """which: number of the call that fails, or '5+'; 0 counts only."""
+        """which: number of the call that fails, or '5+'; 0 counts only.
+
+        The sanitizer speaks on stderr here, not in a file as in the other tests: sweep() has to see whether it was its
+        own runtime that got no memory.
+        """
         options = ":".join(filter(None, [os.environ.get("ASAN_OPTIONS"), "verify_asan_link_order=0",
-                                         "allocator_may_return_null=1"]))
+                                         "allocator_may_return_null=1", "log_path=stderr"]))
         env = {"LD_PRELOAD": preload(), "ASAN_OPTIONS": options, "PGVIGIL_INJECT": f"{call} {part} {which} {error}",
                "PGVIGIL_INJECT_COUNT": str(self.count_file)}
         self.count_file.unlink(missing_ok=True)
@@ -170,6 +174,7 @@ class Stage:
         if command == "restore" and (self.target / "global" / "pg_control").exists() != succeeded:
             if succeeded or "out of memory" not in said:
                 return "there is no pg_control" if succeeded else "it left a pg_control"
+            (self.target / "pgvigil.restoring").unlink(missing_ok=True)  # it goes after pg_control has come
             assert_verifybackup(self.target, self.site.cluster.bindir)
         return None
 
