@@ -210,6 +210,10 @@ def stage(module_scratch):
     system.remove_tree(one.room)
 
 
+# Faults without memory that are not pgvigil's: the sanitizer's own thread; glibc 2.36, which does not look whether it
+# got a table of name services before it reads that.
+FOREIGN_FAULTS = ("AddressSanitizer: CHECK failed: sanitizer_", "nss_database_check_reload_and_get")
+
 COMMANDS = ("backup", "restore", "archive-push", "archive-get", "list")
 
 
@@ -224,9 +228,9 @@ def sweep(stage, command, call, part, error, *, strict=False, says=None, samples
         try:
             done = stage.faults.run(*stage.arguments(command), call=call, part=part, which=which, error=error, **where)
         except HarnessError as error_of_run:
-            if "AddressSanitizer: CHECK failed: sanitizer_" not in str(error_of_run):
+            if not any(mark in str(error_of_run) for mark in FOREIGN_FAULTS):
                 raise
-            continue  # it was the sanitizer's own thread that got no memory
+            continue
         wrong = stage.check(command, done)
         if not wrong and strict and done.rc == 0 and stage.faults.calls() >= which:
             wrong = "it made nothing of it"
