@@ -26,7 +26,7 @@ bool decompress_frame(struct decompress_context *context, const void *frame, siz
 /* Streaming over any number of frames (skippable ones are passed over): feeds input, calls sink
  * with output as it comes. decompress_finish fails if a frame is incomplete. A stream that gives
  * more than `maximum` bytes in total is ERROR_INTEGRITY, as is anything but zstd frames in it. No
- * input at all is an empty stream. After an error (the sink's included) only decompress_start goes
+ * input at all is an empty stream. What sink is given stays as it is until its next call but one. After an error (the sink's included) only decompress_start goes
  * on. */
 typedef bool (*decompress_sink)(const void *data, size_t length, void *context, struct error *err);
 void decompress_start(struct decompress_context *context, uint64_t maximum, decompress_sink sink,

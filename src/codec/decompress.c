@@ -16,11 +16,16 @@
 #define FRAME_MAGIC 0xFD2FB528u
 #define SKIPPABLE_MAGIC 0x184D2A50u /* the last four bits are free */
 #define MAGIC_SIZE 4
+/* While one buffer is filled, another thread may be at work on the other; small ones would cost more in
+ * handing over than that gains. */
+#define OUTPUTS 2
+#define OUTPUT_SIZE ((size_t)1024 * 1024)
 
 /* zstd's context is made at first use, so that a lack of memory is an error like others. */
 struct decompress_context {
     ZSTD_DCtx *zstd;
-    unsigned char *output; /* ZSTD_DStreamOutSize() bytes */
+    unsigned char *output; /* OUTPUTS times OUTPUT_SIZE bytes */
+    size_t which;          /* of them is filled next */
     decompress_sink sink;
     void *sink_context;
     uint64_t left; /* bytes the stream may still give */
@@ -98,12 +103,22 @@ void decompress_start(struct decompress_context *context, uint64_t maximum, deco
     context->magic_length = 0;
 }
 
+static unsigned char *decompress_output(const struct decompress_context *context)
+{
+    return context->output + context->which * OUTPUT_SIZE;
+}
+
 static bool decompress_emit(struct decompress_context *context, size_t length, struct error *err)
 {
+    const unsigned char *output = decompress_output(context);
+
     if (length > context->left)
         return error_set(err, ERROR_INTEGRITY, "compressed data gives more bytes than it may");
     context->left -= length;
-    return length == 0 || context->sink(context->output, length, context->sink_context, err);
+    if (length == 0)
+        return true;
+    context->which = (context->which + 1) % OUTPUTS;
+    return context->sink(output, length, context->sink_context, err);
 }
 
 /* zstd sees to its window only when it knows the frame's; a lack of memory is no damage. */
@@ -119,10 +134,11 @@ static bool decompress_failed(size_t code, struct error *err)
 static bool decompress_run(struct decompress_context *context, ZSTD_inBuffer *input,
                            struct error *err)
 {
-    ZSTD_outBuffer output = {.dst = context->output, .size = ZSTD_DStreamOutSize()};
+    ZSTD_outBuffer output = {.size = OUTPUT_SIZE};
     size_t hint;
 
     do {
+        output.dst = decompress_output(context);
         output.pos = 0;
         hint = ZSTD_decompressStream(context->zstd, &output, input);
         if (ZSTD_isError(hint))
@@ -163,7 +179,7 @@ static bool decompress_consume(struct decompress_context *context, ZSTD_inBuffer
     if (!decompress_prepare(context, err))
         return false;
     if (!context->output)
-        context->output = mem_alloc(ZSTD_DStreamOutSize());
+        context->output = mem_alloc(OUTPUTS * OUTPUT_SIZE);
     while (input->pos < input->size) {
         if (!context->in_frame && !decompress_open_frame(context, input, err))
             return false;

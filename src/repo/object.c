@@ -10,6 +10,7 @@
 #include "pgvigil/digest.h"
 #include "pgvigil/layout.h"
 #include "pgvigil/mem.h"
+#include "pgvigil/relay.h"
 
 #define FRAME_RAW (UINT64_C(32) * 1024 * 1024) /* raw bytes in one zstd frame of OBJECT_ZSTD */
 #define CHUNK ((size_t)256 * 1024)             /* so much is compressed before it is passed on */
@@ -33,6 +34,13 @@ static void object_name_digest(const struct repository *repository, const char *
     trailer_name_digest(kind == TRAILER_IDENTITY ? 0 : repository->system_identifier, name, digest);
 }
 
+static bool object_digest_raw(const void *data, size_t length, void *context, struct error *err)
+{
+    (void)err;
+    digest_sha256_update(context, data, length);
+    return true;
+}
+
 struct object_writer {
     enum object_coding coding;
     struct store_put *put;
@@ -42,11 +50,13 @@ struct object_writer {
     bool any_frame;
     struct digest_sha256 *stored;
     struct digest_sha256 *raw; /* WAL kinds only */
+    struct relay *digesting;   /* raw, while the same bytes are compressed */
     struct trailer trailer;
 };
 
 static void object_writer_free(struct object_writer *writer)
 {
+    relay_free(writer->digesting);
     compress_free(writer->compress);
     buffer_free(&writer->out);
     digest_sha256_free(writer->stored);
@@ -72,6 +82,7 @@ bool object_writer_begin(struct repository *repository, const char *name, enum t
     begun->compress = coding == OBJECT_ZSTD ? compress_new(level) : NULL;
     begun->stored = digest_sha256_new();
     begun->raw = object_is_wal(kind) ? digest_sha256_new() : NULL;
+    begun->digesting = begun->raw ? relay_new(object_digest_raw, begun->raw) : NULL;
     begun->trailer.kind = kind;
     object_name_digest(repository, name, kind, begun->trailer.name);
     *writer = begun;
@@ -128,10 +139,11 @@ bool object_writer_write(struct object_writer *writer, const void *data, size_t 
     if (length == 0)
         return true;
     writer->trailer.raw_length += length;
-    if (writer->raw)
-        digest_sha256_update(writer->raw, data, length);
-    return writer->coding == OBJECT_PLAIN ? object_store_bytes(writer, data, length, err)
-                                          : object_compress(writer, data, length, err);
+    if (writer->digesting && !relay_hand(writer->digesting, data, length, err))
+        return false;
+    return (writer->coding == OBJECT_PLAIN ? object_store_bytes(writer, data, length, err)
+                                           : object_compress(writer, data, length, err)) &&
+           (!writer->digesting || relay_wait(writer->digesting, err));
 }
 
 /* The trailer goes last, so that whatever ends in one was written to its end. */
@@ -209,6 +221,7 @@ struct object_reader {
     struct decompress_context *decompress; /* OBJECT_ZSTD only */
     struct digest_sha256 *stored;
     struct digest_sha256 *raw; /* WAL kinds only */
+    struct relay *giving;      /* WAL kinds only: digests and gives while more is decompressed */
     uint64_t stored_length;
     uint64_t raw_length;
 };
@@ -286,6 +299,25 @@ static bool object_give(const void *data, size_t length, void *context, struct e
     return false;
 }
 
+static bool object_pass(const void *data, size_t length, void *context, struct error *err)
+{
+    struct object_reader *reader = context;
+
+    return reader->giving ? relay_hand(reader->giving, data, length, err)
+                          : object_give(data, length, reader, err);
+}
+
+/* Whatever became of the object, what is under way must come to its end; the first error counts. */
+static bool object_settle(struct object_reader *reader, bool ok, struct error *err)
+{
+    struct error later = ERROR_INIT;
+
+    if (!reader->giving || relay_wait(reader->giving, &later) || !ok)
+        return ok;
+    *err = later;
+    return false;
+}
+
 /* Stored bytes that are certainly not of the trailer. */
 static bool object_take_stored(struct object_reader *reader, const void *data, size_t length,
                                struct error *err)
@@ -295,11 +327,8 @@ static bool object_take_stored(struct object_reader *reader, const void *data, s
     reader->stored_length += length;
     digest_sha256_update(reader->stored, data, length);
 
-    bool ok = reader->decompress ? decompress_feed(reader->decompress, data, length, err)
-                                 : object_give(data, length, reader, err);
-    if (!ok && !reader->sink_failed)
-        object_blame(reader->repository, reader->name, err);
-    return ok;
+    return reader->decompress ? decompress_feed(reader->decompress, data, length, err)
+                              : object_give(data, length, reader, err);
 }
 
 /* Holds back the last TRAILER_SIZE bytes, as only the end tells where the trailer begins. */
@@ -396,13 +425,19 @@ bool object_get(struct repository *repository, const char *name, enum trailer_ki
     struct trailer found;
 
     if (reader.decompress)
-        decompress_start(reader.decompress, maximum, object_give, &reader);
-    bool ok = store_get(repository->store, full, 0, UINT64_MAX, object_take, &reader, err);
-    if (!ok && !reader.sink_failed)
+        decompress_start(reader.decompress, maximum, object_pass, &reader);
+    if (reader.decompress && reader.raw)
+        reader.giving = relay_new(object_give, &reader);
+    bool ok = object_settle(
+        &reader, store_get(repository->store, full, 0, UINT64_MAX, object_take, &reader, err), err);
+    if (!ok && !reader.sink_failed) {
+        object_blame(repository, name, err);
         object_diagnose(&reader, err);
+    }
     ok = ok && object_finish(&reader, &found, err);
     if (ok && trailer)
         *trailer = found;
+    relay_free(reader.giving);
     decompress_free(reader.decompress);
     digest_sha256_free(reader.stored);
     digest_sha256_free(reader.raw);

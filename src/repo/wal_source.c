@@ -10,7 +10,7 @@
 #include "pgvigil/files.h"
 #include "pgvigil/mem.h"
 
-#define CHUNK ((size_t)256 * 1024)
+#define CHUNK ((size_t)1024 * 1024)
 
 enum trailer_kind wal_source_kind(enum wal_file_kind kind)
 {

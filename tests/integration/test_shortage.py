@@ -538,6 +538,6 @@ def test_a_signal_at_any_time(stage, command, number):
 def test_the_harness_can_tell_a_failure(stage):
     """A sweep in which nothing can fail, or whose failure is taken for success, must not pass."""
     with pytest.raises(AssertionError):
-        sweep(stage, "archive-get", "thread", "-", EAGAIN)
+        sweep(stage, "archive-get", "sync", "-", EIO)
     with pytest.raises((AssertionError, HarnessError)):
         sweep(stage, "archive-get", "read", "repository", EIO, says="something else")

@@ -7,6 +7,18 @@
 #ifndef SUITE
 #include <check.h>
 #define SUITE(name) Suite *name##_suite(void);
+/* A sanitizer's shadow memory alone is larger than any limit that could be set. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define LIMITABLE 0
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define LIMITABLE 0
+#endif
+#endif
+#ifndef LIMITABLE
+#define LIMITABLE 1
+#endif
+
 #endif
 
 SUITE(buffer)
@@ -22,6 +34,7 @@ SUITE(mem)
 SUITE(options)
 SUITE(process)
 SUITE(progress)
+SUITE(relay)
 SUITE(units)
 SUITE(workers)
 SUITE(compress)

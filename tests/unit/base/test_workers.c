@@ -121,18 +121,6 @@ static bool wait_for_others(struct workers *workers, int number, void *context, 
     return false;
 }
 
-/* A sanitizer's shadow memory alone is larger than any limit that could be set. */
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define LIMITABLE 0
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define LIMITABLE 0
-#endif
-#endif
-#ifndef LIMITABLE
-#define LIMITABLE 1
-#endif
-
 /* With an address space too small for that many stacks some thread cannot be started. */
 START_TEST(test_thread_that_does_not_start)
 {
