@@ -17,7 +17,8 @@
 /* Appends the whole file; ERROR_NOT_FOUND if absent, an error if larger than `maximum` bytes. */
 bool files_read(const char *path, size_t maximum, struct buffer *buffer, struct error *err);
 
-/* Writes a file anew, durably, by a temporary name and rename. */
+/* Writes a file anew, durably, by a temporary name, which starts so, and rename. */
+#define FILES_TEMPORARY ".pgvigil-"
 bool files_write(const char *path, const void *data, size_t length, mode_t mode, struct error *err);
 
 /* write(2) and read(2) until all is done; read stops early only at end of file. */

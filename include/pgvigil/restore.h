@@ -21,6 +21,8 @@ enum restore_target {
 
 enum restore_action { RESTORE_PROMOTE, RESTORE_PAUSE, RESTORE_SHUTDOWN };
 enum restore_bound { RESTORE_INCLUSIVE, RESTORE_EXCLUSIVE };
+/* RESTORE_DELTA takes an existing directory of this cluster and fetches only what differs. */
+enum restore_mode { RESTORE_ANEW, RESTORE_DELTA };
 enum restore_archiving { RESTORE_ARCHIVING_BY_PLACE, RESTORE_TAKE_OVER };
 
 struct restore_mapping {
@@ -30,6 +32,7 @@ struct restore_mapping {
 
 struct restore_request {
     const char *to; /* the directory */
+    enum restore_mode mode;
     int64_t backup; /* run, or 0: the right one is chosen */
     enum restore_target target;
     int64_t time;     /* RESTORE_TIME */
@@ -50,7 +53,9 @@ struct restore_request {
 struct restore_result {
     int64_t backup;      /* run */
     uint32_t timeline;   /* recovery's target timeline */
-    uint64_t bytes;      /* written */
+    uint64_t bytes;      /* restored and verified, kept ones among them */
+    uint64_t kept;       /* of these: they were in the directory already */
+    char *wal_aside;     /* what was in pg_wal, or NULL */
     char *configuration; /* where configuration files from outside were put, or NULL */
     bool archiving_off;  /* the restored cluster starts with archiving off */
 };

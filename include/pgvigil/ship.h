@@ -19,4 +19,8 @@
 bool ship_file(const struct config *config, const char *path, enum wal_outcome *outcome,
                struct error *err);
 
+/* The same for a file of the data directory `directory`, wherever that is, called from anywhere. */
+bool ship_file_of(const struct config *config, const char *directory, const char *path,
+                  enum wal_outcome *outcome, struct error *err);
+
 #endif

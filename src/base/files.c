@@ -151,7 +151,7 @@ static bool files_fill(int fd, const char *path, const void *data, size_t length
 bool files_write(const char *path, const void *data, size_t length, mode_t mode, struct error *err)
 {
     char *parent = files_parent(path);
-    char *temporary = files_join(parent, ".pgvigil-XXXXXX");
+    char *temporary = files_join(parent, FILES_TEMPORARY "XXXXXX");
     int fd = mkostemp(temporary, O_CLOEXEC);
     bool ok = false;
 

@@ -29,7 +29,7 @@ struct arguments {
     const char *to, *backup, *time, *lsn, *xid, *name, *target, *timeline, *action, *repository;
     struct option_list tablespaces, without;
     long jobs;
-    bool exclusive, take_over, quiet, json;
+    bool exclusive, delta, take_over, quiet, json;
 };
 
 /* What they mean; owns the lists that the request points to. */
@@ -215,6 +215,7 @@ static bool parse_arguments(const struct arguments *arguments, struct meaning *m
         return error_hint(err, "DIR is the new data directory: absent, or empty");
     }
     request->to = arguments->to;
+    request->mode = arguments->delta ? RESTORE_DELTA : RESTORE_ANEW;
     request->repository = arguments->repository;
     request->jobs = (int)arguments->jobs;
     request->archiving = arguments->take_over ? RESTORE_TAKE_OVER : RESTORE_ARCHIVING_BY_PLACE;
@@ -312,7 +313,14 @@ static void say_what_came(const struct restore_request *request, const char *dir
 
     log_info("backup %s is restored to \"%s\": %s written and verified, took %s",
              layout_run_text(result->backup, run), directory,
-             units_format_size(result->bytes, size), units_format_duration(took, duration));
+             units_format_size(result->bytes - result->kept, size),
+             units_format_duration(took, duration));
+    if (request->mode == RESTORE_DELTA)
+        log_info("%s were there already, and right", units_format_size(result->kept, size));
+    if (result->wal_aside)
+        log_info("what was in pg_wal is in \"%s\"; remove it once you are sure that nothing in it "
+                 "is needed",
+                 result->wal_aside);
     say_where_it_stops(request, result->timeline);
     say_what_next(request, directory, result);
 }
@@ -341,6 +349,9 @@ static void print_json(const struct restore_request *request, const char *direct
     json_out_put(json, "action", json_out_text(actions[request->action]));
     json_out_put(json, "timeline", json_integer(result->timeline));
     json_out_put(json, "bytes", json_integer((json_int_t)result->bytes));
+    json_out_put(json, "kept", json_integer((json_int_t)result->kept));
+    json_out_put(json, "wal_aside",
+                 result->wal_aside ? json_out_text(result->wal_aside) : json_null());
     json_out_put(json, "seconds", json_real((double)took / (double)CLOCK_SECOND));
     json_out_put(json, "configuration",
                  result->configuration ? json_out_text(result->configuration) : json_null());
@@ -388,6 +399,12 @@ static const char notes[] =
     "A cluster restored anywhere but into the configured data directory starts with archiving off, "
     "so\nthat it does not write into the archive of the original; --take-over leaves it on.\n"
     "\n"
+    "--delta keeps the blocks of DIR that are right, fetches the others, and removes files that "
+    "the "
+    "backup\ndoes not have. DIR must be proven to be this cluster's, and no server may run in it. "
+    "WAL "
+    "in it that\nwas not archived is archived first; all of it is kept in pg_wal/before-*.\n"
+    "\n"
     "Exit code: 0 restored; 1 there is no such backup, or the target cannot be reached; 2 wrong "
     "options,\nor a directory that is not free; 3 environment; 4 damaged repository.";
 
@@ -407,6 +424,7 @@ int cmd_restore(const char *config_name, int argc, char **argv)
         {"exclusive", OPTION_FLAG, &given.exclusive, NULL, "stop just before the target"},
         {"action", OPTION_STRING, &given.action, "promote|pause|shutdown",
          "what to do there; default: promote"},
+        {"delta", OPTION_FLAG, &given.delta, NULL, "onto an existing directory of this cluster"},
         {"take-over", OPTION_FLAG, &given.take_over, NULL, "leave archiving as it was"},
         {"tablespace", OPTION_LIST, &given.tablespaces, "OLD=NEW", "put a tablespace elsewhere"},
         {"repository", OPTION_STRING, &given.repository, "NAME", "restore from this one"},

@@ -9,6 +9,7 @@
 
 #include "job/restore_blocks.h"
 #include "job/restore_config.h"
+#include "job/restore_delta.h"
 #include "job/restore_manifest.h"
 #include "job/restore_place.h"
 #include "job/restore_plan.h"
@@ -38,6 +39,8 @@ struct restoring {
     struct restore_plan plan;
     struct restore_tree *tree; /* NULL as long as nothing has been written */
     struct restore_blocks blocks;
+    uint64_t kept;   /* bytes that were there */
+    char *wal_aside; /* or NULL */
 };
 
 static bool is_left_out(const struct restore_request *request, const char *name)
@@ -141,8 +144,11 @@ static bool prepare(struct restoring *restoring, struct error *err)
 {
     const struct backup_info *backup;
 
-    if (!open_repository(restoring, err) ||
-        !restore_target_choose(restoring->repository, restoring->request, restoring->jobs,
+    if (!open_repository(restoring, err))
+        return false;
+    if (restoring->request->mode == RESTORE_DELTA)
+        restore_delta_ship(restoring->config, restoring->repository, restoring->request->to);
+    if (!restore_target_choose(restoring->repository, restoring->request, restoring->jobs,
                                &restoring->choice, err))
         return false;
     backup = restoring->choice.backup;
@@ -159,17 +165,30 @@ static bool prepare(struct restoring *restoring, struct error *err)
            check_tablespaces(restoring, err);
 }
 
-static bool make_tree(struct restoring *restoring, struct error *err)
+/* What the mark says to people. The caller frees it. */
+static char *mark_text(const struct restoring *restoring)
 {
     char run[CLOCK_COMPACT_SIZE], target[RESTORE_TARGET_TEXT_SIZE];
-    char *text =
-        mem_printf("pgvigil restore is writing here, or did not get to its end: backup %s to %s.\n"
-                   "It can be run again, and begins by removing what is here.",
-                   layout_run_text(restoring->choice.backup->run, run),
-                   restore_target_text(restoring->request, target));
-    const bool ok = restore_tree_new(&restoring->place, text, &restoring->tree, err);
+
+    if (restoring->place.mode == RESTORE_DELTA)
+        return mem_strdup("pgvigil restore --delta is writing here, or did not get to its end.\n"
+                          "It can be run again, with --delta; pg_wal/before-* is kept.");
+    return mem_printf(
+        "pgvigil restore is writing here, or did not get to its end: backup %s to %s.\n"
+        "It can be run again, and begins by removing what is here.",
+        layout_run_text(restoring->choice.backup->run, run),
+        restore_target_text(restoring->request, target));
+}
+
+static bool make_tree(struct restoring *restoring, struct error *err)
+{
+    char *text = mark_text(restoring);
+    bool ok = restore_tree_new(&restoring->place, text, &restoring->tree, err);
 
     free(text);
+    if (ok && restoring->place.mode == RESTORE_DELTA)
+        ok = restore_delta_begin(&restoring->place, restoring->tree, &restoring->plan,
+                                 &restoring->wal_aside, err);
     return ok && restore_plan_make(&restoring->plan, restoring->tree, err);
 }
 
@@ -184,7 +203,8 @@ static bool write_blocks(struct restoring *restoring, struct error *err)
         return false;
     progress_start("restore", restoring->blocks.bytes);
     ok = restore_worker_run(&restoring->plan, &restoring->blocks, restoring->repository,
-                            &restoring->refs, restoring->tree, restoring->jobs, err);
+                            &restoring->refs, restoring->tree, restoring->jobs, &restoring->kept,
+                            err);
     if (!ok)
         progress_stop();
     return ok;
@@ -221,7 +241,10 @@ static bool write_all(struct restoring *restoring, struct restore_result *result
     *result = (struct restore_result){.backup = restoring->choice.backup->run,
                                       .timeline = restoring->choice.timeline,
                                       .bytes = restoring->blocks.bytes,
+                                      .kept = restoring->kept,
+                                      .wal_aside = restoring->wal_aside,
                                       .archiving_off = restore_config_archiving_off(&settings)};
+    restoring->wal_aside = NULL;
     if (restoring->plan.configuration)
         result->configuration = mem_printf("%s/" RESTORE_PLAN_CONFIGURATION, restoring->place.path);
     return true;
@@ -229,6 +252,7 @@ static bool write_all(struct restoring *restoring, struct restore_result *result
 
 static void free_all(struct restoring *restoring)
 {
+    free(restoring->wal_aside);
     restore_blocks_free(&restoring->blocks);
     restore_tree_free(restoring->tree);
     restore_plan_free(&restoring->plan);
@@ -267,9 +291,11 @@ bool restore_run(const struct config *config, const struct restore_request *requ
         tell_cost(&restoring, err);
     if (!ok && restoring.tree != NULL && err->hint[0] == '\0')
         error_hint(err,
-                   "\"%s\" cannot be started; running the restore again removes what is in it,"
+                   "\"%s\" cannot be started; running the restore again %s,"
                    " --backup chooses another backup",
-                   restoring.place.path);
+                   restoring.place.path,
+                   request->mode == RESTORE_DELTA ? "with --delta goes on from there"
+                                                  : "removes what is in it");
     free_all(&restoring);
     return ok;
 }
@@ -277,5 +303,6 @@ bool restore_run(const struct config *config, const struct restore_request *requ
 void restore_free_result(struct restore_result *result)
 {
     free(result->configuration);
+    free(result->wal_aside);
     *result = (struct restore_result){.backup = 0};
 }

@@ -221,7 +221,6 @@ static bool spool_run(struct reading *reading, const struct leaf_place *leaf,
                       struct error *err)
 {
     const struct restore_plan_file *file = &reading->plan->files[leaf->file];
-    const struct refs_pack *pack = find_pack(reading, &run->frame.pack, REFS_DATA, err);
     const size_t bytes = restore_blocks_bytes(file, block, run->count);
     struct restore_blocks_run out = {.digest = reading->digests.bytes / sizeof *digests,
                                      .file = leaf->file,
@@ -231,12 +230,19 @@ static bool spool_run(struct reading *reading, const struct leaf_place *leaf,
                                      .first = run->first,
                                      .count = run->count};
 
-    if (pack == NULL)
-        return error_context(err, "file \"%s\"", file->path);
-    out.pack = (uint32_t)(pack - reading->refs->packs);
+    if (run->frame.pack.number == 0) {
+        out.pack = (uint32_t)reading->refs->count;
+    } else {
+        const struct refs_pack *pack = find_pack(reading, &run->frame.pack, REFS_DATA, err);
+
+        if (pack == NULL)
+            return error_context(err, "file \"%s\"", file->path);
+        out.pack = (uint32_t)(pack - reading->refs->packs);
+        reading->blocks->bytes += bytes;
+        if ((uint64_t)block * PACK_BLOCK >= file->kept)
+            reading->blocks->root_bytes[restore_tree_root(reading->tree, file->path)] += bytes;
+    }
     reading->counts[out.pack]++;
-    reading->blocks->bytes += bytes;
-    reading->blocks->root_bytes[restore_tree_root(reading->tree, file->path)] += bytes;
     return spool_add(&reading->runs, &out, sizeof out, err) &&
            spool_add(&reading->digests, digests, run->count * sizeof *digests, err);
 }
@@ -251,15 +257,16 @@ static bool take_runs(struct reading *reading, const struct leaf_place *place, s
         const struct map_run *run = &leaf->run[i];
         const uint32_t block = place->number * MAP_LEAF_BLOCKS + at;
 
-        if (run->frame.pack.number != 0) {
-            if (!spool_run(reading, place, run, block, &leaf->digests[at], err))
-                return false;
-        } else if (!check_zeros(reading, file, block, run->count, &leaf->digests[at])) {
+        if (run->frame.pack.number == 0 &&
+            !check_zeros(reading, file, block, run->count, &leaf->digests[at]))
             return error_set(err, ERROR_INTEGRITY,
                              "file \"%s\": blocks %" PRIu32 " to %" PRIu32
                              " are zeros by their map, but not by their digests",
                              file->path, block, block + run->count - 1);
-        }
+        /* Behind what was kept, a file is a hole. */
+        if ((run->frame.pack.number != 0 || (uint64_t)block * PACK_BLOCK < file->kept) &&
+            !spool_run(reading, place, run, block, &leaf->digests[at], err))
+            return false;
         at += run->count;
     }
     return true;
@@ -289,12 +296,12 @@ static void sum_counts(struct reading *reading)
 {
     uint64_t sum = 0;
 
-    for (size_t i = 0; i < reading->refs->count; i++) {
+    for (size_t i = 0; i <= reading->refs->count; i++) {
         reading->blocks->starts[i] = sum;
         sum += reading->counts[i];
         reading->counts[i] = reading->blocks->starts[i];
     }
-    reading->blocks->starts[reading->refs->count] = sum;
+    reading->blocks->starts[reading->refs->count + 1] = sum;
 }
 
 /* Makes a file of this size and maps it. It has all its room before, as a full disk would otherwise
@@ -368,7 +375,7 @@ bool restore_blocks_read(const struct restore_plan *plan, struct repository *rep
     void *raw = NULL;
     bool ok;
 
-    *blocks = (struct restore_blocks){.starts = mem_calloc(refs->count + 1, sizeof(uint64_t)),
+    *blocks = (struct restore_blocks){.starts = mem_calloc(refs->count + 2, sizeof(uint64_t)),
                                       .root_bytes = mem_calloc(root_count, sizeof(uint64_t))};
     reading->plan = plan;
     reading->repository = repository;

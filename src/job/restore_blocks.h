@@ -21,14 +21,15 @@ struct restore_blocks_run {
     uint64_t digest;         /* index of the first block's digest */
     uint32_t file;           /* index in the plan */
     uint32_t block;          /* of the file */
-    uint32_t pack;           /* index in refs */
+    uint32_t pack;           /* index in refs, or refs->count: zeros, which lie nowhere */
     uint32_t offset, length; /* of the frame */
     uint16_t first, count;   /* blocks in the frame */
 };
 
 struct restore_blocks {
     struct restore_blocks_run *runs;
-    uint64_t *starts; /* runs of pack i are those from starts[i] to before starts[i + 1] */
+    uint64_t
+        *starts; /* runs of pack i are those from starts[i] to before starts[i + 1]; and of zeros */
     const uint64_t *digests;
     uint64_t bytes;                     /* to be written */
     uint64_t *root_bytes;               /* for restore_tree_check_space */
@@ -36,7 +37,7 @@ struct restore_blocks {
 };
 
 /* Reads all maps of the plan's files, and checks them against the plan and refs. Blocks of zeros are
- * checked and left out: a new file is one hole. */
+ * checked and left out where a new file is one hole. */
 bool restore_blocks_read(const struct restore_plan *plan, struct repository *repository,
                          const struct refs *refs, struct restore_tree *tree, size_t root_count,
                          struct restore_blocks *blocks, struct error *err);

@@ -137,9 +137,10 @@ bool restore_manifest_write(struct restore_tree *tree, const struct restore_plan
                             const struct backup_info *backup, struct error *err)
 {
     struct writing writing = {.fd = -1};
+    uint64_t kept; /* none: the plan has no such file */
     bool ok;
 
-    if (!restore_tree_make_file(tree, MANIFEST_PATH, 0, err) ||
+    if (!restore_tree_make_file(tree, MANIFEST_PATH, 0, &kept, err) ||
         !restore_tree_open(tree, MANIFEST_PATH, &writing.fd, err))
         return false;
     writing.digest = digest_sha256_new();

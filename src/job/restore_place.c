@@ -89,8 +89,7 @@ static bool has_file(const char *directory, const char *name)
     return has;
 }
 
-/* The pid of the server that runs in this directory, or 0. */
-static long running_server(const char *directory)
+long restore_place_server(const char *directory)
 {
     char *path = files_join(directory, "postmaster.pid");
     struct buffer text = BUFFER_INIT;
@@ -109,9 +108,9 @@ static long running_server(const char *directory)
 }
 
 /* The marker of a restore that did not get to its end; empty when there is none. */
-static void read_marker(const char *directory, struct buffer *marker)
+static void read_marker(const char *directory, const char *name, struct buffer *marker)
 {
-    char *path = files_join(directory, RESTORE_PLACE_MARKER);
+    char *path = files_join(directory, name);
     struct error ignored = ERROR_INIT;
 
     if (!files_read(path, RESTORE_PLACE_MARKER_MAXIMUM, marker, &ignored))
@@ -119,11 +118,11 @@ static void read_marker(const char *directory, struct buffer *marker)
     free(path);
 }
 
-/* What a failed restore left in the target can be taken away: nobody could have started it. A power
- * cut may have emptied the mark. */
-static bool is_remains(const char *target)
+/* A power cut may have emptied the mark. */
+bool restore_place_is_remains(const char *target)
 {
-    return has_file(target, RESTORE_PLACE_MARKER) && !has_file(target, CONTROL_PATH);
+    return has_file(target, RESTORE_PLACE_MARKER) && !has_file(target, CONTROL_PATH) &&
+           !has_file(target, RESTORE_PLACE_DELTA_MARKER);
 }
 
 static bool has_only_marker(const char *directory)
@@ -141,24 +140,62 @@ static bool has_only_marker(const char *directory)
     return others == 0 && has_file(directory, RESTORE_PLACE_MARKER);
 }
 
-/* In a tablespace it must be of the same restore: the place may have found another use since. */
-static bool is_same_remains(const char *target, const char *tablespace)
+static bool same_marker(const char *target, const char *tablespace, const char *name)
 {
     struct buffer ours = BUFFER_INIT, theirs = BUFFER_INIT;
     bool same;
 
-    read_marker(target, &ours);
-    read_marker(tablespace, &theirs);
-    same = is_remains(target) && ours.length > 0 && ours.length == theirs.length &&
+    read_marker(target, name, &ours);
+    read_marker(tablespace, name, &theirs);
+    same = ours.length > 0 && ours.length == theirs.length &&
            memcmp(ours.data, theirs.data, ours.length) == 0;
     buffer_free(&ours);
     buffer_free(&theirs);
-    return same || has_only_marker(tablespace);
+    return same;
+}
+
+/* In a tablespace it must be of the same restore: the place may have found another use since. */
+static bool is_same_remains(const char *target, const char *tablespace)
+{
+    return (restore_place_is_remains(target) &&
+            same_marker(target, tablespace, RESTORE_PLACE_MARKER)) ||
+           has_only_marker(tablespace);
+}
+
+/* By its pg_control, or, where a delta restore took that away, by the mark it made before. */
+static bool is_of_cluster(const struct restore_place *place)
+{
+    struct error ignored = ERROR_INIT;
+    struct buffer marker = BUFFER_INIT;
+    struct control control;
+    char line[64];
+    bool is;
+
+    if (has_file(place->path, CONTROL_PATH))
+        return control_read(place->path, &control, NULL, NULL, &ignored) &&
+               control.system_identifier == place->system_identifier;
+    snprintf(line, sizeof line, "\nsystem identifier %" PRIu64 "\n", place->system_identifier);
+    read_marker(place->path, RESTORE_PLACE_DELTA_MARKER, &marker);
+    is = strstr(buffer_text(&marker), line) != NULL;
+    buffer_free(&marker);
+    return is;
+}
+
+/* The target's own link leads there, or an earlier delta restore had come so far. */
+static bool is_of_target(const struct restore_place *place,
+                         const struct restore_place_tablespace *tablespace)
+{
+    char *link = mem_printf("%s/pg_tblspc/%" PRIu32, place->path, tablespace->oid);
+    char real[PATH_MAX];
+    const bool leads = realpath(link, real) != NULL && strcmp(real, tablespace->to) == 0;
+
+    free(link);
+    return leads || same_marker(place->path, tablespace->to, RESTORE_PLACE_DELTA_MARKER);
 }
 
 static bool refuse_filled_target(const char *path, struct error *err)
 {
-    const long pid = running_server(path);
+    const long pid = restore_place_server(path);
 
     if (pid != 0) {
         error_set(err, ERROR_USAGE, "cannot restore to \"%s\": a server is running in it, pid %ld",
@@ -169,13 +206,27 @@ static bool refuse_filled_target(const char *path, struct error *err)
     error_set(err, ERROR_USAGE, "cannot restore to \"%s\": %s", path,
               has_file(path, "PG_VERSION") ? "it holds a data directory"
                                            : "the directory is not empty");
+    if (has_file(path, RESTORE_PLACE_DELTA_MARKER))
+        return error_hint(err, "a restore with --delta has begun here: repeat it with --delta");
     return error_hint(err,
                       "restore to another directory, or move this one away first, and keep it: its"
                       " pg_wal may hold WAL that was never archived");
 }
 
-static bool check_target(const char *path, struct error *err)
+static bool refuse_foreign_target(const struct restore_place *place, struct error *err)
 {
+    error_set(err, ERROR_USAGE,
+              "cannot restore to \"%s\": it is not known to be a data directory of the cluster with"
+              " system identifier %" PRIu64,
+              place->path, place->system_identifier);
+    error_detail(err,
+                 "with --delta, \"" CONTROL_PATH "\" must be there and whole, and of that cluster");
+    return error_hint(err, "restore to another directory, without --delta");
+}
+
+static bool check_target(const struct restore_place *place, struct error *err)
+{
+    const char *path = place->path;
     enum files_emptiness state;
 
     if (!files_emptiness(path, &state, err))
@@ -184,9 +235,15 @@ static bool check_target(const char *path, struct error *err)
         error_set(err, ERROR_USAGE, "cannot restore to \"%s\": it is not a directory", path);
         return error_hint(err, "name a directory that is absent or empty");
     }
-    if (state == FILES_NOT_EMPTY && (running_server(path) != 0 || !is_remains(path)))
+    if (state != FILES_NOT_EMPTY)
+        return true;
+    if (restore_place_server(path) != 0)
         return refuse_filled_target(path, err);
-    return true;
+    if (restore_place_is_remains(path))
+        return true;
+    if (place->mode == RESTORE_ANEW)
+        return refuse_filled_target(path, err);
+    return is_of_cluster(place) || refuse_foreign_target(place, err);
 }
 
 static bool check_location(const struct restore_place *place,
@@ -197,7 +254,9 @@ static bool check_location(const struct restore_place *place,
     if (!files_emptiness(tablespace->to, &state, err))
         return false;
     if (state == FILES_ABSENT || state == FILES_EMPTY ||
-        (state == FILES_NOT_EMPTY && is_same_remains(place->path, tablespace->to)))
+        (state == FILES_NOT_EMPTY &&
+         (is_same_remains(place->path, tablespace->to) ||
+          (place->mode == RESTORE_DELTA && is_of_target(place, tablespace)))))
         return true;
     error_set(err, ERROR_USAGE, "cannot restore tablespace %" PRIu32 " to \"%s\": %s",
               tablespace->oid, tablespace->to,
@@ -350,7 +409,7 @@ static bool choose_locations(const struct restore_request *request, struct resto
 
 bool restore_place_check(const struct restore_place *place, struct error *err)
 {
-    if (!check_target(place->path, err))
+    if (!check_target(place, err))
         return false;
     for (size_t i = 0; i < place->count; i++)
         if (!check_location(place, &place->tablespaces[i], err))
@@ -377,13 +436,15 @@ bool restore_place_choose(const struct config *config, const struct restore_requ
 {
     bool ok;
 
-    *place = (struct restore_place){.count = backup->tablespace_count};
+    *place = (struct restore_place){.count = backup->tablespace_count,
+                                    .mode = request->mode,
+                                    .system_identifier = backup->system_identifier};
     place->tablespaces = mem_calloc(place->count + 1, sizeof *place->tablespaces);
     for (size_t i = 0; i < place->count; i++) {
         place->tablespaces[i].oid = backup->tablespaces[i].oid;
         place->tablespaces[i].from = mem_strdup(backup->tablespaces[i].location);
     }
-    ok = canonical_path(request->to, &place->path, err) && check_target(place->path, err) &&
+    ok = canonical_path(request->to, &place->path, err) && check_target(place, err) &&
          choose_locations(request, place, err) && check_occupied(config, place->path, err);
     for (size_t i = 0; ok && i < place->count; i++)
         ok = check_occupied(config, place->tablespaces[i].to, err);

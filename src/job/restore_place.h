@@ -14,6 +14,8 @@
 
 /* Lies in the target and in each tablespace while a restore is under way. */
 #define RESTORE_PLACE_MARKER "pgvigil.restoring"
+/* The same while that is done onto an existing directory, which no restore may take for remains. */
+#define RESTORE_PLACE_DELTA_MARKER "pgvigil.delta"
 #define RESTORE_PLACE_MARKER_MAXIMUM ((size_t)64 * 1024)
 
 struct restore_place_tablespace {
@@ -26,11 +28,14 @@ struct restore_place {
     char *path; /* canonical: absolute, no symbolic links in it */
     struct restore_place_tablespace *tablespaces;
     size_t count;
+    enum restore_mode mode;
+    uint64_t system_identifier;
     bool configured; /* it is the data directory that the configuration names */
 };
 
 /*
- * Refuses (ERROR_USAGE) what is not absent, empty, or left by a restore that failed; what a server
+ * Refuses (ERROR_USAGE) what is not absent, empty, or left by a restore that failed (RESTORE_DELTA also
+ * takes a data directory that is proven to be this cluster's, and its tablespaces); what a server
  * runs in; parents that do not exist; mappings of unknown tablespaces; locations that lie in each
  * other. Writes nothing.
  */
@@ -39,6 +44,10 @@ bool restore_place_choose(const struct config *config, const struct restore_requ
                           struct error *err);
 /* Looks again, under the locks of restore_tree. */
 bool restore_place_check(const struct restore_place *place, struct error *err);
+/* Is this what a failed restore left? It can be taken away: nobody could have started it. */
+bool restore_place_is_remains(const char *target);
+/* The pid of the server that runs in this directory, or 0. */
+long restore_place_server(const char *directory);
 void restore_place_free(struct restore_place *place);
 
 #endif

@@ -17,9 +17,10 @@
 static bool is_ours(const char *path)
 {
     static const char *const ours[] = {
-        "backup_label",    "tablespace_map",     "backup_manifest",
-        "recovery.signal", "standby.signal",     "postmaster.pid",
-        "postmaster.opts", RESTORE_PLACE_MARKER, RESTORE_TREE_CONTROL,
+        "backup_label",       "tablespace_map",     "backup_manifest",
+        "recovery.signal",    "standby.signal",     "postmaster.pid",
+        "postmaster.opts",    RESTORE_PLACE_MARKER, RESTORE_PLACE_DELTA_MARKER,
+        RESTORE_TREE_CONTROL,
     };
 
     for (size_t i = 0; i < sizeof ours / sizeof *ours; i++)
@@ -172,8 +173,26 @@ const struct restore_plan_file *restore_plan_find(const struct restore_plan *pla
     return NULL;
 }
 
-bool restore_plan_make(const struct restore_plan *plan, struct restore_tree *tree,
-                       struct error *err)
+void restore_plan_leave_out(struct restore_plan *plan, const char *directory)
+{
+    const size_t length = strlen(directory);
+    size_t left = 0;
+
+    for (size_t i = 0; i < plan->directory_count; i++) {
+        struct restore_plan_directory *at = &plan->directories[i];
+
+        if (strncmp(at->path, directory, length) == 0 &&
+            (at->path[length] == '\0' || at->path[length] == '/')) {
+            free(at->path);
+            free(at->link);
+        } else {
+            plan->directories[left++] = *at;
+        }
+    }
+    plan->directory_count = left;
+}
+
+bool restore_plan_make(struct restore_plan *plan, struct restore_tree *tree, struct error *err)
 {
     for (size_t i = 0; i < plan->directory_count; i++) {
         const struct restore_plan_directory *directory = &plan->directories[i];
@@ -183,7 +202,8 @@ bool restore_plan_make(const struct restore_plan *plan, struct restore_tree *tre
             return false;
     }
     for (size_t i = 0; i < plan->file_count; i++)
-        if (!restore_tree_make_file(tree, plan->files[i].path, plan->files[i].size, err))
+        if (!restore_tree_make_file(tree, plan->files[i].path, plan->files[i].size,
+                                    &plan->files[i].kept, err))
             return false;
     return true;
 }

@@ -28,6 +28,7 @@ struct restore_plan_file {
     uint32_t crc32c;
     mode_t mode;
     struct map_place map;
+    uint64_t kept; /* bytes of it that were in the target already */
 };
 
 struct restore_plan {
@@ -52,9 +53,12 @@ struct restore_plan {
 bool restore_plan_read(struct restore_plan *plan, struct manifest *manifest, struct error *err);
 void restore_plan_free(struct restore_plan *plan);
 
-/* Makes the directories, links and files, the files of full size but without contents. */
-bool restore_plan_make(const struct restore_plan *plan, struct restore_tree *tree,
-                       struct error *err);
+/* Leaves out a directory and what lies in it. */
+void restore_plan_leave_out(struct restore_plan *plan, const char *directory);
+
+/* Makes the directories, links and files, the files of full size but without contents, unless they
+ * are kept. */
+bool restore_plan_make(struct restore_plan *plan, struct restore_tree *tree, struct error *err);
 
 /* Gives directories and files the permissions they had, when nothing is to be written any more. */
 bool restore_plan_set_modes(const struct restore_plan *plan, struct restore_tree *tree,

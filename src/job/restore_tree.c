@@ -36,7 +36,8 @@ struct restore_tree {
     const struct restore_place *place;
     struct root *roots; /* the target, then the tablespaces in the place's order */
     size_t count;
-    char *marker;
+    char *marker; /* its text */
+    const char *marker_name;
 };
 
 static int open_beneath(int root, const char *path, int flags)
@@ -74,6 +75,11 @@ static size_t locate(const struct restore_tree *tree, const char *path, const ch
         }
     }
     return 0;
+}
+
+int restore_tree_descriptor(const struct restore_tree *tree, size_t root)
+{
+    return tree->roots[root].fd;
 }
 
 size_t restore_tree_root(const struct restore_tree *tree, const char *path)
@@ -127,16 +133,30 @@ bool restore_tree_make_directory(struct restore_tree *tree, const char *path, st
     return ok;
 }
 
-bool restore_tree_make_file(struct restore_tree *tree, const char *path, uint64_t size,
-                            struct error *err)
+/* What is in a file that was there; its permissions become those of a new one. */
+static bool take_file(int fd, uint64_t size, uint64_t *kept)
 {
-    const int fd = open_path(tree, path, O_WRONLY | O_CREAT | O_EXCL);
+    struct stat status;
+
+    if (fstat(fd, &status) != 0 || fchmod(fd, 0600) != 0)
+        return false;
+    *kept = (uint64_t)status.st_size < size ? (uint64_t)status.st_size : size;
+    return ftruncate(fd, (off_t)size) == 0;
+}
+
+bool restore_tree_make_file(struct restore_tree *tree, const char *path, uint64_t size,
+                            uint64_t *kept, struct error *err)
+{
+    const int existing =
+        tree->place->mode == RESTORE_DELTA ? open_path(tree, path, O_WRONLY | O_NONBLOCK) : -1;
+    const int fd = existing >= 0 ? existing : open_path(tree, path, O_WRONLY | O_CREAT | O_EXCL);
     bool ok = true;
 
+    *kept = 0;
     if (fd < 0)
         return error_set_errno(err, "could not make file \"%s\" in \"%s\"", path,
                                tree->place->path);
-    if (size > 0 && ftruncate(fd, (off_t)size) != 0)
+    if (existing >= 0 ? !take_file(fd, size, kept) : size > 0 && ftruncate(fd, (off_t)size) != 0)
         ok = error_set_errno(err, "could not make file \"%s\" in \"%s\" %" PRIu64 " bytes long",
                              path, tree->place->path, size);
     close(fd);
@@ -169,7 +189,8 @@ bool restore_tree_make_link(struct restore_tree *tree, const char *path, const c
                          "manifest and backup.json disagree about tablespace \"%s\"", path);
     if (!open_parent(tree, path, &parent, &base, err))
         return false;
-    if (symlinkat(tablespace->to, parent, base) != 0)
+    if (symlinkat(tablespace->to, parent, base) != 0 &&
+        (errno != EEXIST || tree->place->mode == RESTORE_ANEW))
         ok = error_set_errno(err, "could not make symbolic link \"%s\" in \"%s\"", path,
                              tree->place->path);
     close(parent);
@@ -192,7 +213,7 @@ bool restore_tree_set_mode(struct restore_tree *tree, const char *path, mode_t m
 
 bool restore_tree_open(struct restore_tree *tree, const char *path, int *fd, struct error *err)
 {
-    *fd = open_path(tree, path, O_WRONLY);
+    *fd = open_path(tree, path, O_RDWR);
     return *fd >= 0 ||
            error_set_errno(err, "could not open file \"%s\" in \"%s\"", path, tree->place->path);
 }
@@ -321,9 +342,9 @@ static bool empty_directory(const char *path, struct error *err)
     return ok;
 }
 
-static bool remove_mark(const char *path, struct error *err)
+static bool remove_mark(const char *path, const char *name, struct error *err)
 {
-    char *marker = files_join(path, RESTORE_PLACE_MARKER);
+    char *marker = files_join(path, name);
     bool ok = true;
 
     if (unlink(marker) != 0 && errno != ENOENT)
@@ -337,20 +358,33 @@ static bool remove_mark(const char *path, struct error *err)
  * certain that nothing is left that would need it. */
 static bool clear(const struct restore_tree *tree, struct error *err)
 {
+    /* In a directory that is kept, a mark is only what a crash left of a restore that was whole. */
+    if (tree->place->mode == RESTORE_DELTA && !restore_place_is_remains(tree->place->path))
+        return true;
     for (size_t i = tree->count; i-- > 0;) {
         const char *path = tree->roots[i].path;
         char *marker = files_join(path, RESTORE_PLACE_MARKER);
         const bool marked = access(marker, F_OK) == 0;
 
         free(marker);
-        if (marked &&
-            (!empty_directory(path, err) || !files_sync(path, err) || !remove_mark(path, err)))
+        if (marked && (!empty_directory(path, err) || !files_sync(path, err) ||
+                       !remove_mark(path, RESTORE_PLACE_MARKER, err)))
             return false;
     }
     return true;
 }
 
-static bool mark(const struct restore_tree *tree, const struct root *root, struct error *err)
+/* A delta restore that is repeated finds its mark, which must not be gone for an instant. */
+static bool mark_delta(const struct restore_tree *tree, const struct root *root, struct error *err)
+{
+    char *path = files_join(root->path, tree->marker_name);
+    const bool ok = files_write(path, tree->marker, strlen(tree->marker), 0600, err);
+
+    free(path);
+    return ok;
+}
+
+static bool mark_new(const struct restore_tree *tree, const struct root *root, struct error *err)
 {
     const int fd = open_beneath(root->fd, RESTORE_PLACE_MARKER, O_WRONLY | O_CREAT | O_EXCL);
     bool ok = fd >= 0;
@@ -367,6 +401,12 @@ static bool mark(const struct restore_tree *tree, const struct root *root, struc
         close(fd);
     return ok && (fsync(root->fd) == 0 ||
                   error_set_errno(err, "could not fsync directory \"%s\"", root->path));
+}
+
+static bool mark(const struct restore_tree *tree, const struct root *root, struct error *err)
+{
+    return tree->place->mode == RESTORE_DELTA ? mark_delta(tree, root, err)
+                                              : mark_new(tree, root, err);
 }
 
 /* A target that is lost in a crash could not prove whose remains those in a tablespace are. */
@@ -423,12 +463,18 @@ static bool make_roots(struct restore_tree *tree, struct error *err)
     return true;
 }
 
-/* A random id tells the marks of one restore from those of all others. */
+/* A random id tells the marks of one restore from those of all others; those of delta restores onto one
+ * directory are the same, as it is kept anyway. */
 static bool make_marker(struct restore_tree *tree, const char *text, struct error *err)
 {
     unsigned char id[16];
     char hex[2 * sizeof id + 1];
 
+    if (tree->place->mode == RESTORE_DELTA) {
+        tree->marker =
+            mem_printf("%s\nsystem identifier %" PRIu64 "\n", text, tree->place->system_identifier);
+        return true;
+    }
     if (!digest_random(id, sizeof id, err))
         return false;
     tree->marker = mem_printf("%s\nid %s\n", text, digest_to_hex(id, sizeof id, hex));
@@ -442,6 +488,8 @@ bool restore_tree_new(const struct restore_place *place, const char *text,
 
     made->place = place;
     made->count = place->count + 1;
+    made->marker_name =
+        place->mode == RESTORE_DELTA ? RESTORE_PLACE_DELTA_MARKER : RESTORE_PLACE_MARKER;
     made->roots = mem_calloc(made->count, sizeof *made->roots);
     for (size_t i = 0; i < made->count; i++)
         made->roots[i] =
@@ -481,7 +529,7 @@ static bool remove_marks(const struct restore_tree *tree, struct error *err)
     for (size_t i = 0; i < tree->count; i++) {
         const struct root *root = &tree->roots[i];
 
-        if (!remove_mark(root->path, err))
+        if (!remove_mark(root->path, tree->marker_name, err))
             return false;
         if (fsync(root->fd) != 0)
             return error_set_errno(err, "could not fsync directory \"%s\"", root->path);

@@ -29,16 +29,17 @@ void restore_tree_free(struct restore_tree *tree);
 
 /* Made private; a directory that is there already is fine. */
 bool restore_tree_make_directory(struct restore_tree *tree, const char *path, struct error *err);
-/* A new file of this size with nothing in it but a hole. */
+/* A new file of this size with nothing in it but a hole. Where the place's mode is RESTORE_DELTA, one
+ * that is there is brought to this size; *kept is how many bytes of it were there. */
 bool restore_tree_make_file(struct restore_tree *tree, const char *path, uint64_t size,
-                            struct error *err);
+                            uint64_t *kept, struct error *err);
 /* pg_tblspc/<oid>. ERROR_INTEGRITY if that is none of the place's tablespaces or `from` differs. */
 bool restore_tree_make_link(struct restore_tree *tree, const char *path, const char *from,
                             struct error *err);
 bool restore_tree_set_mode(struct restore_tree *tree, const char *path, mode_t mode,
                            struct error *err);
 
-/* A file that is there, for writing; the caller closes it. Thread-safe. */
+/* A file that is there, for reading and writing; the caller closes it. Thread-safe. */
 bool restore_tree_open(struct restore_tree *tree, const char *path, int *fd, struct error *err);
 
 /* A small file, written anew or over an old one, and read. ERROR_NOT_FOUND when it is absent. */
@@ -52,6 +53,8 @@ bool restore_tree_temporary(struct restore_tree *tree, int *fd, struct error *er
 
 /* ERROR_SYSTEM when `bytes` (those of the target, then of each tablespace) do not fit. */
 bool restore_tree_check_space(struct restore_tree *tree, const uint64_t *bytes, struct error *err);
+/* The descriptor of root i (0: the target, then the tablespaces); borrowed. */
+int restore_tree_descriptor(const struct restore_tree *tree, size_t root);
 /* Which of these a path belongs to. */
 size_t restore_tree_root(const struct restore_tree *tree, const char *path);
 

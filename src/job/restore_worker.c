@@ -4,11 +4,13 @@
 #include "job/restore_worker.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "pgvigil/files.h"
 #include "pgvigil/mem.h"
 #include "pgvigil/pack.h"
 #include "pgvigil/progress.h"
@@ -20,7 +22,9 @@ struct shared {
     struct repository *repository;
     const struct refs *refs;
     struct restore_tree *tree;
-    atomic_size_t next; /* index in refs of the next pack */
+    int jobs;
+    atomic_size_t next; /* so many packs have been taken */
+    atomic_ullong kept; /* bytes found right in the target */
 };
 
 struct worker {
@@ -70,6 +74,16 @@ static bool open_file(struct worker *worker, uint32_t file, struct error *err)
     return restore_tree_open(shared->tree, shared->plan->files[file].path, &worker->fd, err);
 }
 
+static bool is_block(const struct worker *worker, const struct restore_blocks_run *run, uint32_t i,
+                     const unsigned char *data)
+{
+    const struct shared *shared = worker->shared;
+    const size_t length = restore_blocks_bytes(&shared->plan->files[run->file], run->block + i, 1);
+
+    return digest_block(data, length, shared->plan->secret) ==
+           shared->blocks->digests[run->digest + i];
+}
+
 static bool check_blocks(const struct worker *worker, const struct restore_blocks_run *run,
                          const unsigned char *data, struct error *err)
 {
@@ -77,17 +91,13 @@ static bool check_blocks(const struct worker *worker, const struct restore_block
     const struct restore_plan_file *file = &shared->plan->files[run->file];
     char name[LAYOUT_NAME_SIZE];
 
-    for (uint32_t i = 0; i < run->count; i++) {
-        const size_t length = restore_blocks_bytes(file, run->block + i, 1);
-
-        if (digest_block(data + i * PACK_BLOCK, length, shared->plan->secret) !=
-            shared->blocks->digests[run->digest + i])
+    for (uint32_t i = 0; i < run->count; i++)
+        if (!is_block(worker, run, i, data + i * PACK_BLOCK))
             return error_set(err, ERROR_INTEGRITY,
                              "block %" PRIu32 " of file \"%s\" is not the one that was backed up:"
                              " wrong digest (frame at %" PRIu32 " of \"%s\")",
                              run->block + i, file->path, run->offset,
                              layout_pack(&shared->refs->packs[run->pack].pack, name));
-    }
     return true;
 }
 
@@ -132,16 +142,94 @@ static bool write_run(struct worker *worker, const struct restore_blocks_run *ru
     return true;
 }
 
+/* Are the blocks of a run in the target already? Each by its digest, as if it came from a pack. */
+static bool is_kept(struct worker *worker, const struct restore_blocks_run *run, bool *kept,
+                    struct error *err)
+{
+    const struct restore_plan_file *file = &worker->shared->plan->files[run->file];
+    const uint32_t step = (uint32_t)PACK_FRAME_BLOCKS;
+
+    *kept = (uint64_t)run->block * PACK_BLOCK < file->kept;
+    if (*kept && !open_file(worker, run->file, err))
+        return false;
+    for (uint32_t at = 0; *kept && at < run->count; at += step) {
+        const uint32_t count = run->count - at < step ? run->count - at : step;
+        const size_t length = restore_blocks_bytes(file, run->block + at, count);
+        size_t got;
+
+        if (!files_pread_uncached(worker->fd, file->path, worker->raw, length,
+                                  (uint64_t)(run->block + at) * PACK_BLOCK, &got, err))
+            return false;
+        *kept = got == length;
+        for (uint32_t i = 0; *kept && i < count; i++)
+            *kept = is_block(worker, run, at + i, worker->raw + i * PACK_BLOCK);
+    }
+    return true;
+}
+
+/* Leaves the runs that differ from what the target has, in their order. */
+static bool drop_kept(struct worker *worker, struct restore_blocks_run *runs, uint64_t *count,
+                      struct error *err)
+{
+    uint64_t left = 0;
+
+    for (uint64_t i = 0; i < *count; i++) {
+        bool kept;
+
+        if (!workers_check(worker->workers, err) || !is_kept(worker, &runs[i], &kept, err))
+            return false;
+        if (kept) {
+            const size_t bytes = restore_blocks_bytes(&worker->shared->plan->files[runs[i].file],
+                                                      runs[i].block, runs[i].count);
+
+            if (runs[i].pack < worker->shared->refs->count) {
+                atomic_fetch_add(&worker->shared->kept, bytes);
+                progress_add(bytes);
+            }
+        } else {
+            runs[left++] = runs[i];
+        }
+    }
+    *count = left;
+    return true;
+}
+
+/* What is not zero, and should be, becomes a hole. */
+static bool write_zeros(struct worker *worker, const struct restore_blocks_run *runs,
+                        uint64_t count, struct error *err)
+{
+    for (uint64_t i = 0; i < count; i++) {
+        const struct restore_plan_file *file = &worker->shared->plan->files[runs[i].file];
+        const uint64_t offset = (uint64_t)runs[i].block * PACK_BLOCK;
+        const size_t length = restore_blocks_bytes(file, runs[i].block, runs[i].count);
+        static const unsigned char zeros[MAP_LEAF_BLOCKS * PACK_BLOCK];
+
+        if (!open_file(worker, runs[i].file, err))
+            return false;
+        if (fallocate(worker->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)offset,
+                      (off_t)length) != 0 &&
+            !write_bytes(worker, zeros, length, offset, err))
+            return false;
+    }
+    return true;
+}
+
 static bool write_pack(struct worker *worker, size_t index, struct error *err)
 {
     const struct shared *shared = worker->shared;
     const struct refs_pack *pack = &shared->refs->packs[index];
     struct restore_blocks_run *runs = shared->blocks->runs + shared->blocks->starts[index];
-    const uint64_t count = shared->blocks->starts[index + 1] - shared->blocks->starts[index];
+    uint64_t count = shared->blocks->starts[index + 1] - shared->blocks->starts[index];
 
+    qsort(runs, count, sizeof *runs, compare_runs);
+    if (!drop_kept(worker, runs, &count, err))
+        return false;
+    if (index == shared->refs->count)
+        return write_zeros(worker, runs, count, err);
+    if (count == 0)
+        return true;
     if (!pack_fetch(shared->repository, pack, &worker->pack, err))
         return false;
-    qsort(runs, count, sizeof *runs, compare_runs);
     for (uint64_t i = 0; i < count; i++) {
         const struct pack_frame frame = {
             .pack = pack->pack, .offset = runs[i].offset, .length = runs[i].length};
@@ -159,12 +247,29 @@ static bool write_pack(struct worker *worker, size_t index, struct error *err)
     return true;
 }
 
+/* Neighbouring packs are mostly of the same files, and the kernel lets one thread at a time write to a
+ * file: so the list is cut into as many stretches as there are threads, which take from each in turn.
+ * False when there is none left. */
+static bool take_pack(struct shared *shared, size_t *index)
+{
+    const size_t count = shared->refs->count + 1, stretches = (size_t)shared->jobs;
+    const size_t length = (count + stretches - 1) / stretches;
+    size_t taken;
+
+    while ((taken = atomic_fetch_add(&shared->next, 1)) < length * stretches) {
+        *index = taken % stretches * length + taken / stretches;
+        if (*index < count)
+            return true;
+    }
+    return false;
+}
+
 static bool write_packs(struct worker *worker, struct error *err)
 {
     struct shared *shared = worker->shared;
     size_t index;
 
-    while ((index = atomic_fetch_add(&shared->next, 1)) < shared->refs->count) {
+    while (take_pack(shared, &index)) {
         if (!workers_check(worker->workers, err))
             return false;
         if (shared->blocks->starts[index + 1] > shared->blocks->starts[index] &&
@@ -193,11 +298,20 @@ static bool work(struct workers *workers, int number, void *context, struct erro
 
 bool restore_worker_run(const struct restore_plan *plan, const struct restore_blocks *blocks,
                         struct repository *repository, const struct refs *refs,
-                        struct restore_tree *tree, int jobs, struct error *err)
+                        struct restore_tree *tree, int jobs, uint64_t *kept, struct error *err)
 {
-    struct shared shared = {
-        .plan = plan, .blocks = blocks, .repository = repository, .refs = refs, .tree = tree};
+    struct shared shared = {.plan = plan,
+                            .blocks = blocks,
+                            .repository = repository,
+                            .refs = refs,
+                            .tree = tree,
+                            .jobs = jobs};
+
+    bool ok;
 
     atomic_init(&shared.next, 0);
-    return workers_run(jobs, work, &shared, err);
+    atomic_init(&shared.kept, 0);
+    ok = workers_run(jobs, work, &shared, err);
+    *kept = atomic_load(&shared.kept);
+    return ok;
 }

@@ -109,18 +109,16 @@ static bool ship_to(const struct config *config, const struct config_repository 
 
 /* Every repository must have it. After a failure PostgreSQL pushes again, and those that have it
  * already say so. */
-bool ship_file(const struct config *config, const char *path, enum wal_outcome *outcome,
-               struct error *err)
+static bool ship_to_all(const struct config *config, uint64_t identifier, const char *path,
+                        enum wal_outcome *outcome, struct error *err)
 {
     struct wal_source source = {.deadline = clock_monotonic() + config->archive.timeout};
     enum wal_outcome one;
-    uint64_t identifier;
     bool ok = true;
 
     if (!ship_open(path, &source, err))
         return false;
     *outcome = WAL_ALREADY_THERE;
-    ok = ship_identify(config, &identifier, err);
     for (size_t i = 0; ok && i < config->repository_count; i++) {
         ok = ship_to(config, &config->repositories[i], identifier, &source, &one, err);
         if (ok && one == WAL_STORED)
@@ -128,4 +126,22 @@ bool ship_file(const struct config *config, const char *path, enum wal_outcome *
     }
     close(source.fd);
     return ok;
+}
+
+bool ship_file(const struct config *config, const char *path, enum wal_outcome *outcome,
+               struct error *err)
+{
+    uint64_t identifier;
+
+    return ship_identify(config, &identifier, err) &&
+           ship_to_all(config, identifier, path, outcome, err);
+}
+
+bool ship_file_of(const struct config *config, const char *directory, const char *path,
+                  enum wal_outcome *outcome, struct error *err)
+{
+    struct control control;
+
+    return control_read(directory, &control, NULL, NULL, err) &&
+           ship_to_all(config, control.system_identifier, path, outcome, err);
 }

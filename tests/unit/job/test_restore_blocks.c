@@ -190,6 +190,8 @@ static void add_file(const char *path, uint64_t size, enum harm harm)
 
 static bool restore(void)
 {
+    uint64_t kept;
+
     for (int i = 0; i < 2; i++) {
         const struct refs *stored;
 
@@ -202,7 +204,7 @@ static bool restore(void)
     ck_assert_msg(restore_tree_new(&place, "test", &tree, &err), "%s", err.message);
     ck_assert_msg(restore_plan_make(&plan, tree, &err), "%s", err.message);
     return restore_blocks_read(&plan, repository, &refs, tree, 1, &blocks, &err) &&
-           restore_worker_run(&plan, &blocks, repository, &refs, tree, 3, &err);
+           restore_worker_run(&plan, &blocks, repository, &refs, tree, 3, &kept, &err);
 }
 
 static void check_file(size_t index)

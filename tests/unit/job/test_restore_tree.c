@@ -11,6 +11,8 @@
 #include "pgvigil/files.h"
 #include "pgvigil/mem.h"
 #include "suites.h"
+
+static uint64_t kept; /* of files that were there; here always anew */
 #include "support/scratch.h"
 
 static char *directory;
@@ -106,7 +108,7 @@ START_TEST(nothing_leaves_the_target)
         struct buffer bytes = BUFFER_INIT;
         int fd;
 
-        ck_assert_msg(!restore_tree_make_file(tree, hostile[i], 10, &err), "%s", hostile[i]);
+        ck_assert_msg(!restore_tree_make_file(tree, hostile[i], 10, &kept, &err), "%s", hostile[i]);
         ck_assert_msg(!restore_tree_make_directory(tree, hostile[i], &err), "%s", hostile[i]);
         ck_assert_msg(!restore_tree_write(tree, hostile[i], "x", 1, &err), "%s", hostile[i]);
         ck_assert_msg(!restore_tree_open(tree, hostile[i], &fd, &err), "%s", hostile[i]);
@@ -116,7 +118,7 @@ START_TEST(nothing_leaves_the_target)
     }
     /* A link as the last component is not followed either. */
     ck_assert(!restore_tree_set_mode(tree, "link", 0777, &err));
-    ck_assert(!restore_tree_make_file(tree, "link", 0, &err));
+    ck_assert(!restore_tree_make_file(tree, "link", 0, &kept, &err));
     ck_assert(!exists("outside"));
     ck_assert_int_eq(rmdir(outside), 0); /* still empty */
 }
@@ -132,8 +134,8 @@ START_TEST(files_and_directories)
     ck_assert(restore_tree_make_directory(tree, "global", &err));
     ck_assert(restore_tree_make_directory(tree, "global", &err));
     ck_assert(!restore_tree_make_directory(tree, "none/below", &err));
-    ck_assert(restore_tree_make_file(tree, RESTORE_TREE_CONTROL, 100000, &err));
-    ck_assert(!restore_tree_make_file(tree, RESTORE_TREE_CONTROL, 1, &err));
+    ck_assert(restore_tree_make_file(tree, RESTORE_TREE_CONTROL, 100000, &kept, &err));
+    ck_assert(!restore_tree_make_file(tree, RESTORE_TREE_CONTROL, 1, &kept, &err));
     ck_assert(restore_tree_write(tree, "text", "longer than", 11, &err));
     ck_assert(restore_tree_write(tree, "text", "short", 5, &err));
     ck_assert(restore_tree_read(tree, "text", 5, &text, &err));
@@ -173,7 +175,7 @@ START_TEST(tablespaces_have_roots_of_their_own)
         char *file = mem_printf("pg_tblspc/%u/file", tablespaces[i].oid);
 
         ck_assert(restore_tree_make_link(tree, link, tablespaces[i].location, &err));
-        ck_assert(restore_tree_make_file(tree, file, 5, &err));
+        ck_assert(restore_tree_make_file(tree, file, 5, &kept, &err));
         ck_assert_uint_eq(restore_tree_root(tree, file), (size_t)i + 1);
         free(link);
         free(file);
