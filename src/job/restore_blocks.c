@@ -162,7 +162,7 @@ static bool load_item(struct reading *reading, const struct map_place *place,
 static bool read_root(struct reading *reading, uint32_t index, struct error *err)
 {
     const struct restore_plan_file *file = &reading->plan->files[index];
-    const unsigned char *item;
+    const unsigned char *item = NULL; /* gcc 14 cannot see that load_item sets it */
     struct map_root root;
 
     if (!load_item(reading, &file->map, &item, err) ||
@@ -278,7 +278,7 @@ static bool read_leaf(struct reading *reading, const struct leaf_place *place, s
     const uint64_t blocks = (file->size + PACK_BLOCK - 1) / PACK_BLOCK;
     const uint64_t left = blocks - (uint64_t)place->number * MAP_LEAF_BLOCKS;
     const struct map_leaf *leaf = &reading->leaf;
-    const unsigned char *item;
+    const unsigned char *item = NULL;
 
     if (!load_item(reading, &place->place, &item, err) ||
         !map_decode_leaf(item, place->place.item_length, &reading->leaf, err))
