@@ -113,21 +113,12 @@ static bool hide_control(const struct restore_place *place, int root, struct err
     return ok;
 }
 
-/* What a crash left of an earlier restore that was whole: with pg_control gone it would say that all
- * this can be removed. */
-static bool remove_old_mark(const struct restore_place *place, int root, struct error *err)
-{
-    if ((unlinkat(root, RESTORE_PLACE_MARKER, 0) == 0 || errno == ENOENT) && fsync(root) == 0)
-        return true;
-    return error_set_errno(err, "could not remove \"" RESTORE_PLACE_MARKER "\" in \"%s\"",
-                           place->path);
-}
-
 /* Moves one entry of pg_wal into the directory `name`, which is made for the first. */
 static bool move_aside(int wal, const char *entry, const char *name, int *aside, struct error *err)
 {
     if (*aside < 0) {
-        if (mkdirat(wal, name, 0700) != 0)
+        /* It must be certain to be there before anything is only in it. */
+        if (mkdirat(wal, name, 0700) != 0 || fsync(wal) != 0)
             return error_set_errno(err, "could not make directory \"" WAL "/%s\"", name);
         *aside = openat(wal, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
         if (*aside < 0)
@@ -154,7 +145,8 @@ static bool move_all_aside(int wal, const char *name, bool *any, struct error *e
         ok = error_set_errno(err, "could not read directory \"" WAL "\"");
     closedir(stream);
     *any = aside >= 0;
-    if (ok && ((aside >= 0 && fsync(aside) != 0) || fsync(wal) != 0))
+    /* In the data directory itself this comes with everything else. */
+    if (ok && fsync(wal) != 0)
         ok = error_set_errno(err, "could not fsync directory \"" WAL "\"");
     if (aside >= 0)
         close(aside);
@@ -382,8 +374,7 @@ bool restore_delta_begin(const struct restore_place *place, struct restore_tree 
     struct sweep sweep = {.place = place};
     bool ok;
 
-    if (!remove_old_mark(place, root, err) || !hide_control(place, root, err) ||
-        !set_wal_aside(place, root, plan, wal_aside, err))
+    if (!hide_control(place, root, err) || !set_wal_aside(place, root, plan, wal_aside, err))
         return false;
     know_plan(&sweep, plan);
     ok = true;

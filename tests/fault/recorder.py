@@ -146,7 +146,7 @@ def _resolve(frame):
         return []
     done = run(["addr2line", "-e", binary(), "-f", "-i", f"0x{offset}"], check=False)
     lines = done.stdout.split("\n")
-    return [(lines[i], re.sub(r" \(.*", "", lines[i + 1]).split("/src/")[-1].split("../src/")[-1])
+    return [(lines[i], "src/" + re.sub(r" \(.*", "", lines[i + 1]).split("src/")[-1])
             for i in range(0, len(lines) - 1, 2)]
 
 

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 from backup_tools import Background, backup_has_stopped, resume_archiving, stop_archiving
-from harness import Site, wait_until, write_file
+from harness import Site, own, wait_until, write_file
 
 from objects import Stored
 from recorder import Quick, Recording
@@ -87,9 +87,11 @@ class ServerHost:
                 done = backup.finish()
                 recording.mark("completed " + re.search(r"backup (\w+) is complete", done.stderr)[1])
                 push.kill()
+        # Before the server archives anything that is not recorded.
+        scenario = Scenario("backup that sees WAL which is not durable yet", recording, self.judge_backup,
+                            self.rerun_list, single_limit=20)
         resume_archiving(self.site, before)
-        return Scenario("backup that sees WAL which is not durable yet", recording, self.judge_backup, self.rerun_list,
-                        single_limit=20)
+        return scenario
 
     def elsewhere(self, state):
         """The state in directories of its own, so that the server's WAL does not get into it; returns the runner."""
@@ -164,6 +166,25 @@ class ServerHost:
                         prefer=lambda change: change.name in ("data", "tablespace", "pgvigil.restoring", "pg_control"),
                         every=lambda event: event.kind not in ("write", "size", "create", "unlink"))
 
+    def recorded_delta(self):
+        """Onto a directory in which a relation is damaged and pg_wal holds a segment that is nowhere else."""
+        out = self.scratch.mkdir("delta-out")
+        self.targets = (out / "data", out / "tablespace")
+        self.pgvigil.run(*self._restore_arguments())
+        data = self.targets[0]
+        relation = max((data / "base").glob("*/*"), key=lambda path: path.stat().st_size)
+        with open(relation, "r+b") as file:
+            file.write(b"damage")
+        own(write_file(data / "pg_wal" / DELTA_SEGMENT, DELTA_WAL))
+        own(write_file(data / "foreign", "foreign"))
+        old = read_tree(out)
+        recording = Recording(self.scratch, [out])
+        recording.run(self.pgvigil, *self._restore_arguments(), "--delta", says="restored")
+        right = read_tree(out)
+        return Scenario("restore --delta", recording, lambda state: _judge_delta(state, old, right, data),
+                        single_limit=12, prefer=lambda change: change.name in ("pgvigil.delta", "pg_control"),
+                        every=lambda event: event.kind not in ("write", "size", "create", "unlink"))
+
     def _restore_arguments(self):
         target, tablespace = self.targets
         return ("restore", "--to", target, "--tablespace", f"{self.location}={tablespace}", "--target", "immediate")
@@ -227,6 +248,32 @@ def _judge_restore(state, right, targets):
                  and path not in targets]
         wrong += [f"the restore was acknowledged, and {path} is still there" for path in extra]
     return wrong[:5]
+
+
+DELTA_SEGMENT, DELTA_WAL = "0000000100000000000000AA", "WAL that was never archived"
+
+
+def _judge_delta(state, old, right, data):
+    """With a pg_control all is as it was, or all is as it shall be; without, the mark says whose it is."""
+    found = {path: getattr(node, "data", node) for path, node in state.tree.paths.items() if path != str(data.parent)}
+    wrong = []
+    if DELTA_WAL.encode() not in found.values():
+        wrong.append("the WAL that was there is lost")
+    if f"{data}/global/pg_control" not in found:
+        mark = found.get(f"{data}/pgvigil.delta") or b""
+        if b"system identifier" not in mark:
+            wrong.append("there is no pg_control, and nothing says whose directory it is")
+        if state.marks:
+            wrong.append("the restore was acknowledged, and there is no pg_control")
+        return wrong
+    # A rename may have survived without the old name having gone.
+    ours = re.compile(r"/pgvigil\.delta$|/\.pgvigil-\w+$|/pg_wal/|/pg_control\.pgvigil-tmp$")
+    shown = {path: data for path, data in found.items() if not ours.search(path)}
+    before, after = (differences(shown, {path: data for path, data in tree.items() if not ours.search(path)},
+                                 re.compile("$ ")) for tree in (old, right))
+    if after and (before or state.marks):
+        wrong.append(f"there is a pg_control, and {after[0]}")
+    return wrong
 
 
 def _judge_remains(state, targets):

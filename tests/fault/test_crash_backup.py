@@ -34,5 +34,9 @@ def test_restore(host, backup):
     host.recorded_restore().check(reruns=4)
 
 
+def test_delta_restore(host, backup):
+    host.recorded_delta().check()
+
+
 def test_restore_over_remains(host, backup):
     host.recorded_restore("again-restored", killed=1500).check(reruns=4)
