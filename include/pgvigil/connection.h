@@ -39,6 +39,9 @@ bool connection_open(const char *conninfo, const char *command, struct connectio
                      struct error *err);
 void connection_close(struct connection *connection);
 
+/* Of libpq, as PQlibVersion gives it: 150013 for 15.13. ERROR_SYSTEM when it cannot be loaded. */
+bool connection_library(int *version, struct error *err);
+
 /* Asks all of struct connection_server; the connection owns the strings. */
 bool connection_server(struct connection *connection, const struct connection_server **server,
                        struct error *err);

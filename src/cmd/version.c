@@ -1,6 +1,5 @@
 /* version.c - pgvigil version [--json] */
 #include <jansson.h>
-#include <libpq-fe.h>
 #include <openssl/crypto.h>
 #include <sqlite3.h>
 #include <stdio.h>
@@ -8,6 +7,7 @@
 #include <zstd.h>
 
 #include "cmd/cmd.h"
+#include "pgvigil/connection.h"
 #include "pgvigil/mem.h"
 #include "pgvigil/repository.h"
 #include "pgvigil/version.h"
@@ -15,8 +15,11 @@
 /* 150013 to "15.13". The caller frees it. */
 static char *version_of_libpq(void)
 {
-    int number = PQlibVersion();
+    struct error ignored = ERROR_INIT;
+    int number;
 
+    if (!connection_library(&number, &ignored))
+        return mem_strdup("not found");
     return mem_printf("%d.%d", number / 10000, number % 10000);
 }
 

@@ -7,13 +7,13 @@
 #include "pgvigil/connection.h"
 
 #include <errno.h>
-#include <libpq-fe.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "pg/connection_error.h"
 #include "pg/connection_options.h"
+#include "pg/libpq.h"
 #include "pgvigil/bytes.h"
 #include "pgvigil/clock.h"
 #include "pgvigil/mem.h"
@@ -264,12 +264,25 @@ static bool prepare_session(struct connection *connection, struct error *err)
     return run_command(connection, &query, err);
 }
 
+bool connection_library(int *version, struct error *err)
+{
+    if (!libpq_load(err)) {
+        return false;
+    }
+    *version = PQlibVersion();
+    return true;
+}
+
 bool connection_open(const char *conninfo, const char *command, struct connection **connection,
                      struct error *err)
 {
-    struct connection *opened = mem_calloc(1, sizeof *opened);
+    struct connection *opened;
 
     *connection = NULL;
+    if (!libpq_load(err)) {
+        return false;
+    }
+    opened = mem_calloc(1, sizeof *opened);
     if (!establish(opened, conninfo, command, err) || !prepare_session(opened, err)) {
         connection_close(opened);
         return false;

@@ -6,8 +6,7 @@
 #ifndef PGVIGIL_CONNECTION_ERROR_H
 #define PGVIGIL_CONNECTION_ERROR_H
 
-#include <libpq-fe.h>
-
+#include "pg/libpq.h"
 #include "pgvigil/error.h"
 
 /* The connection could not be made; the hint is about the commonest reasons. */

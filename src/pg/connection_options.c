@@ -3,10 +3,10 @@
  */
 #include "pg/connection_options.h"
 
-#include <libpq-fe.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "pg/libpq.h"
 #include "pgvigil/clock.h"
 #include "pgvigil/mem.h"
 
