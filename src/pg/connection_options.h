@@ -19,7 +19,7 @@ struct connection_options {
     char *application_name;
 };
 
-/* ERROR_CONFIG without the conninfo's text, in which there may be a password. */
+/* Needs libpq_load. ERROR_CONFIG without the conninfo's text, in which there may be a password. */
 bool connection_options_parse(const char *conninfo, const char *command,
                               struct connection_options *options, struct error *err);
 void connection_options_free(struct connection_options *options);

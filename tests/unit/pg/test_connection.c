@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "pg/connection_options.h"
+#include "pg/libpq.h"
 #include "pgvigil/clock.h"
 #include "pgvigil/connection.h"
 #include "pgvigil/mem.h"
@@ -111,6 +112,7 @@ START_TEST(test_options)
     struct connection_options options;
     struct error err = ERROR_INIT;
 
+    ck_assert_msg(libpq_load(&err), "%s", err.message);
     ck_assert(connection_options_parse("", "backup", &options, &err));
     ck_assert_str_eq(value_of(&options, "dbname"), "postgres");
     ck_assert_str_eq(value_of(&options, "fallback_application_name"), "pgvigil backup");
