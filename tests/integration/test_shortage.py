@@ -62,10 +62,11 @@ class Faults:
         The sanitizer speaks on stderr here, not in a file as in the other tests: sweep() has to see whether it was its
         own runtime that got no memory.
         """
-        options = ":".join(filter(None, [os.environ.get("ASAN_OPTIONS"), "verify_asan_link_order=0",
-                                         "allocator_may_return_null=1", "log_path=stderr"]))
-        env = {"LD_PRELOAD": preload(), "ASAN_OPTIONS": options, "PGVIGIL_INJECT": f"{call} {part} {which} {error}",
+        env = {"LD_PRELOAD": preload(), "PGVIGIL_INJECT": f"{call} {part} {which} {error}",
                "PGVIGIL_INJECT_COUNT": str(self.count_file)}
+        for name, further in (("ASAN_OPTIONS", ["verify_asan_link_order=0", "allocator_may_return_null=1"]),
+                              ("UBSAN_OPTIONS", [])):
+            env[name] = ":".join(filter(None, [os.environ.get(name), *further, "log_path=stderr"]))
         self.count_file.unlink(missing_ok=True)
         return system.run([*self.pgvigil.command, *args], check=False, timeout=DEADLINE, env=env,
                           cwd=cwd or self.pgvigil.cwd)
