@@ -15,10 +15,29 @@
 
 #define CONFIG_DIRECTORY "/etc/pgvigil"
 
+enum config_choice { CONFIG_UNSET, CONFIG_NO, CONFIG_YES };
+
 struct config_repository {
-    char *name; /* letters, digits, '_' and '-'; at most 63 */
-    char *url;  /* file:///absolute/path */
-    int line;   /* where its section starts */
+    char *name;          /* letters, digits, '_' and '-'; at most 63 */
+    char *url;           /* file:///absolute/path or s3://bucket/prefix */
+    int line;            /* where its section starts */
+    int64_t timeout;     /* microseconds for one request with all its attempts, default 5 min */
+    uint64_t rate_limit; /* bytes a second, both ways together; 0: none */
+
+    /* Of s3:// only; NULL: not given. */
+    char *endpoint; /* https://host:port; without one, Amazon's */
+    char *region;
+    char *ca_file;
+    char *profile; /* of the shared credentials file */
+    char *access_key_id;
+    char *access_key_id_file;
+    char *secret_access_key;
+    char *secret_access_key_file;
+    char *storage_class; /* of packs and manifests */
+    char *storage_class_wal;
+    char *sse; /* AES256 or aws:kms */
+    char *kms_key_id;
+    enum config_choice path_style;
 };
 
 struct config {

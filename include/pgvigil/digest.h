@@ -24,6 +24,8 @@ struct digest_sha256 *digest_sha256_new(void);
 void digest_sha256_update(struct digest_sha256 *digest, const void *data, size_t length);
 /* Gives the result and makes the digest ready for new data. */
 void digest_sha256_finish(struct digest_sha256 *digest, unsigned char result[DIGEST_SHA256_SIZE]);
+/* From here on `to` goes on as `from` would. */
+void digest_sha256_copy(struct digest_sha256 *to, const struct digest_sha256 *from);
 void digest_sha256_free(struct digest_sha256 *digest);
 
 void digest_sha256(const void *data, size_t length, unsigned char result[DIGEST_SHA256_SIZE]);

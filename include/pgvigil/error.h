@@ -11,6 +11,7 @@
 #define PGVIGIL_ERROR_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 enum error_code {
     ERROR_NONE = 0,
@@ -33,6 +34,8 @@ struct error {
     char message[1024];
     char detail[1024];
     char hint[512];
+    bool transient;      /* the same may succeed when it is tried again */
+    int64_t retry_after; /* microseconds the other side asked to wait until then; 0: it did not */
 };
 
 #define ERROR_INIT                                                                                 \
@@ -55,6 +58,9 @@ bool error_hint(struct error *err, const char *format, ...) __attribute__((forma
 /* Puts "<text>: " before the message, for a caller that knows what was being attempted. */
 bool error_context(struct error *err, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
+
+/* Says that trying again may help; returns false. */
+bool error_transient(struct error *err, int64_t retry_after);
 
 void error_clear(struct error *err);
 

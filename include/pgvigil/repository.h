@@ -22,11 +22,20 @@
 #define REPOSITORY_FORMAT 1
 #define REPOSITORY_ID_SIZE 33 /* 32 hexadecimal digits and NUL */
 
+/* What this host remembers of a repository in its state directory; see repo/identity.h. */
+struct repository_pin {
+    bool known;
+    char id[REPOSITORY_ID_SIZE];
+    enum store_exclusive exclusive; /* what was found out of its store */
+};
+
 struct repository {
+    const struct config *all;
     const struct config_repository *config;
     const char *name; /* the configuration's, for messages */
     struct store *store;
     char id[REPOSITORY_ID_SIZE];
+    struct repository_pin pin;
     char *cluster;
     uint64_t system_identifier; /* 0: not selected yet */
     char *prefix;               /* "<cluster>/<system identifier>/" or NULL */

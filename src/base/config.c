@@ -6,12 +6,11 @@
  */
 #include "pgvigil/config.h"
 
-#include <dirent.h>
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
+#include "config_name.h"
 #include "nearest.h"
 #include "pgvigil/buffer.h"
 #include "pgvigil/clock.h"
@@ -22,8 +21,8 @@
 #include "pgvigil/units.h"
 
 #define CONFIG_FILE_MAXIMUM (1024 * 1024)
-#define CONFIG_NAME_MAXIMUM 63
-#define CONFIG_HOUR (3600 * CLOCK_SECOND)
+#define CONFIG_MINUTE (60 * CLOCK_SECOND)
+#define CONFIG_HOUR (60 * CONFIG_MINUTE)
 
 struct config_key {
     const char *section;
@@ -42,6 +41,14 @@ static bool config_directory(const struct config_key *key, const char *value, vo
                              struct error *err);
 static bool config_url(const struct config_key *key, const char *value, void *target,
                        struct error *err);
+static bool config_word(const struct config_key *key, const char *value, void *target,
+                        struct error *err);
+static bool config_sse(const struct config_key *key, const char *value, void *target,
+                       struct error *err);
+static bool config_yes_or_no(const struct config_key *key, const char *value, void *target,
+                             struct error *err);
+static bool config_rate(const struct config_key *key, const char *value, void *target,
+                        struct error *err);
 static bool config_integer(const struct config_key *key, const char *value, void *target,
                            struct error *err);
 static bool config_duration(const struct config_key *key, const char *value, void *target,
@@ -60,6 +67,23 @@ static const struct config_key config_keys[] = {
     {"cluster", "conninfo", config_text, IN_CONFIG(conninfo), 0, 0},
     {"cluster", "state_dir", config_directory, IN_CONFIG(state_dir), 0, 0},
     {"repository", "url", config_url, IN_REPOSITORY(url), 0, 0},
+    {"repository", "timeout", config_duration, IN_REPOSITORY(timeout), CLOCK_SECOND,
+     24 * CONFIG_HOUR},
+    {"repository", "rate_limit", config_rate, IN_REPOSITORY(rate_limit), 64 * 1024, INT64_MAX},
+    {"repository", "endpoint", config_word, IN_REPOSITORY(endpoint), 0, 0},
+    {"repository", "region", config_word, IN_REPOSITORY(region), 0, 0},
+    {"repository", "ca_file", config_directory, IN_REPOSITORY(ca_file), 0, 0},
+    {"repository", "path_style", config_yes_or_no, IN_REPOSITORY(path_style), 0, 0},
+    {"repository", "profile", config_word, IN_REPOSITORY(profile), 0, 0},
+    {"repository", "access_key_id", config_word, IN_REPOSITORY(access_key_id), 0, 0},
+    {"repository", "access_key_id_file", config_directory, IN_REPOSITORY(access_key_id_file), 0, 0},
+    {"repository", "secret_access_key", config_word, IN_REPOSITORY(secret_access_key), 0, 0},
+    {"repository", "secret_access_key_file", config_directory,
+     IN_REPOSITORY(secret_access_key_file), 0, 0},
+    {"repository", "storage_class", config_word, IN_REPOSITORY(storage_class), 0, 0},
+    {"repository", "storage_class_wal", config_word, IN_REPOSITORY(storage_class_wal), 0, 0},
+    {"repository", "sse", config_sse, IN_REPOSITORY(sse), 0, 0},
+    {"repository", "kms_key_id", config_word, IN_REPOSITORY(kms_key_id), 0, 0},
     {"archive", "compress_level", config_integer, IN_CONFIG(archive.compress_level), 1, 19},
     {"archive", "timeout", config_duration, IN_CONFIG(archive.timeout), CLOCK_SECOND,
      24 * CONFIG_HOUR},
@@ -79,7 +103,7 @@ struct config_reader {
     int key_lines[CONFIG_KEY_COUNT]; /* of a [repository]: in the present one */
 };
 
-static bool config_is_name(const char *name, const char *punctuation)
+bool config_is_name(const char *name, const char *punctuation)
 {
     size_t length = strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789");
 
@@ -134,19 +158,69 @@ static bool config_directory(const struct config_key *key, const char *value, vo
 static bool config_url(const struct config_key *key, const char *value, void *target,
                        struct error *err)
 {
-    static const char scheme[] = "file://";
-    const size_t length = sizeof(scheme) - 1;
+    static const char file[] = "file://", bucket[] = "s3://";
+    const char *path = value + strlen(file);
 
     (void)key;
-    if (strncmp(value, scheme, length) != 0) {
+    if (strncmp(value, bucket, strlen(bucket)) == 0) {
+        /* store/s3.c takes it apart. */
+    } else if (strncmp(value, file, strlen(file)) != 0) {
         error_set(err, ERROR_CONFIG, "unsupported repository URL \"%s\"", value);
-        return error_hint(err, "This version supports file:///absolute/path.");
-    }
-    if (value[length] != '/' || value[length + strspn(value + length, "/")] == '\0') {
+        return error_hint(err, "a repository is at file:///absolute/path or s3://bucket/prefix");
+    } else if (path[0] != '/' || path[strspn(path, "/")] == '\0') {
         error_set(err, ERROR_CONFIG, "repository URL \"%s\" has no absolute path", value);
-        return error_hint(err, "Write it as file:///absolute/path, with three slashes.");
+        return error_hint(err, "write it as file:///absolute/path, with three slashes");
     }
     config_keep(target, value);
+    return true;
+}
+
+/* What goes into a header or a URL: one word of printable characters. */
+static bool config_word(const struct config_key *key, const char *value, void *target,
+                        struct error *err)
+{
+    for (const char *at = value; *at != '\0'; at++)
+        if (*at <= ' ' || *at > '~')
+            return error_set(err, ERROR_CONFIG, "\"%s\" must be one word of printable characters",
+                             key->key);
+    if (value[0] == '\0')
+        return error_set(err, ERROR_CONFIG, "\"%s\" is empty", key->key);
+    config_keep(target, value);
+    return true;
+}
+
+static bool config_sse(const struct config_key *key, const char *value, void *target,
+                       struct error *err)
+{
+    if (strcmp(value, "AES256") != 0 && strcmp(value, "aws:kms") != 0)
+        return error_set(err, ERROR_CONFIG, "\"sse\" must be AES256 or aws:kms, not \"%s\"", value);
+    return config_word(key, value, target, err);
+}
+
+static bool config_yes_or_no(const struct config_key *key, const char *value, void *target,
+                             struct error *err)
+{
+    enum config_choice *choice = target;
+
+    if (strcmp(value, "yes") != 0 && strcmp(value, "no") != 0)
+        return error_set(err, ERROR_CONFIG, "\"%s\" must be yes or no, not \"%s\"", key->key,
+                         value);
+    *choice = value[0] == 'y' ? CONFIG_YES : CONFIG_NO;
+    return true;
+}
+
+static bool config_rate(const struct config_key *key, const char *value, void *target,
+                        struct error *err)
+{
+    char least[UNITS_TEXT_SIZE];
+    uint64_t bytes;
+
+    if (!units_parse_size(value, &bytes, err))
+        return error_context(err, "\"%s\"", key->key);
+    if (bytes < (uint64_t)key->minimum)
+        return error_set(err, ERROR_CONFIG, "\"%s\": %s a second is less than %s", key->key, value,
+                         units_format_size((uint64_t)key->minimum, least));
+    *(uint64_t *)target = bytes;
     return true;
 }
 
@@ -177,6 +251,12 @@ static bool config_duration(const struct config_key *key, const char *value, voi
     return true;
 }
 
+static bool config_is_string(const struct config_key *key)
+{
+    return key->parse == config_text || key->parse == config_word || key->parse == config_sse ||
+           key->parse == config_url || key->parse == config_directory;
+}
+
 static bool config_start_repository(struct config_reader *reader, const struct config_entry *entry,
                                     struct error *err)
 {
@@ -199,8 +279,8 @@ static bool config_start_repository(struct config_reader *reader, const struct c
 
     config->repositories = mem_grow(config->repositories, config->repository_count,
                                     &reader->capacity, sizeof(*config->repositories));
-    config->repositories[config->repository_count++] =
-        (struct config_repository){.name = mem_strdup(entry->name), .line = entry->line};
+    config->repositories[config->repository_count++] = (struct config_repository){
+        .name = mem_strdup(entry->name), .line = entry->line, .timeout = 5 * CONFIG_MINUTE};
     for (size_t i = 0; i < CONFIG_KEY_COUNT; i++) {
         if (strcmp(config_keys[i].section, "repository") == 0)
             reader->key_lines[i] = 0;
@@ -278,6 +358,24 @@ static bool config_entry(const struct config_entry *entry, void *context, struct
     return config_keys[i].parse(&config_keys[i], entry->value, base + config_keys[i].offset, err);
 }
 
+static bool config_check_repository(const struct config *config,
+                                    const struct config_repository *repository, struct error *err)
+{
+    const char *wrong = NULL;
+
+    if (!repository->url)
+        wrong = "has no \"url\"";
+    else if (repository->access_key_id && repository->access_key_id_file)
+        wrong = "has both \"access_key_id\" and \"access_key_id_file\"";
+    else if (repository->secret_access_key && repository->secret_access_key_file)
+        wrong = "has both \"secret_access_key\" and \"secret_access_key_file\"";
+    else if (repository->kms_key_id &&
+             (!repository->sse || strcmp(repository->sse, "aws:kms") != 0))
+        wrong = "has a \"kms_key_id\" but not \"sse = aws:kms\"";
+    return !wrong || error_set(err, ERROR_CONFIG, "%s, line %d: repository \"%s\" %s", config->path,
+                               repository->line, repository->name, wrong);
+}
+
 static bool config_check_complete(const struct config_reader *reader, struct error *err)
 {
     const struct config *config = reader->config;
@@ -294,12 +392,9 @@ static bool config_check_complete(const struct config_reader *reader, struct err
         error_set(err, ERROR_CONFIG, "%s: there is no section [repository NAME]", config->path);
         return error_hint(err, "Add \"[repository local]\" with \"url = file:///path\".");
     }
-    for (size_t i = 0; i < config->repository_count; i++) {
-        const struct config_repository *repository = &config->repositories[i];
-        if (!repository->url)
-            return error_set(err, ERROR_CONFIG, "%s, line %d: repository \"%s\" has no \"url\"",
-                             config->path, repository->line, repository->name);
-    }
+    for (size_t i = 0; i < config->repository_count; i++)
+        if (!config_check_repository(config, &config->repositories[i], err))
+            return false;
     return true;
 }
 
@@ -352,14 +447,24 @@ bool config_load(const char *path, struct config **config, struct error *err)
     return ok;
 }
 
+/* All that the table's keys of a [repository] have set, and its name. */
+static void config_free_repository(struct config_repository *repository)
+{
+    for (size_t i = 0; i < CONFIG_KEY_COUNT; i++) {
+        const struct config_key *key = &config_keys[i];
+
+        if (strcmp(key->section, "repository") == 0 && config_is_string(key))
+            free(*(char **)((char *)repository + key->offset));
+    }
+    free(repository->name);
+}
+
 void config_free(struct config *config)
 {
     if (!config)
         return;
-    for (size_t i = 0; i < config->repository_count; i++) {
-        free(config->repositories[i].name);
-        free(config->repositories[i].url);
-    }
+    for (size_t i = 0; i < config->repository_count; i++)
+        config_free_repository(&config->repositories[i]);
     free(config->repositories);
     free(config->path);
     free(config->cluster_name);
@@ -367,82 +472,4 @@ void config_free(struct config *config)
     free(config->conninfo);
     free(config->state_dir);
     free(config);
-}
-
-static bool config_ends_in_conf(const char *name)
-{
-    size_t length = strlen(name);
-
-    return length > 5 && strcmp(name + length - 5, ".conf") == 0;
-}
-
-bool config_path(const char *name, char **path, struct error *err)
-{
-    if (strchr(name, '/') || config_ends_in_conf(name))
-        return files_absolute(name, path, err);
-    if (!config_is_name(name, "_-.") || name[0] == '.') {
-        error_set(err, ERROR_CONFIG, "invalid configuration name \"%s\"", name);
-        return error_hint(err, "Give the name of a file in %s without \".conf\", or a path.",
-                          CONFIG_DIRECTORY);
-    }
-    *path = mem_printf("%s/%s.conf", CONFIG_DIRECTORY, name);
-    return true;
-}
-
-bool config_find_only(const char *directory, char **path, struct error *err)
-{
-    DIR *stream = opendir(directory);
-    struct buffer names = BUFFER_INIT;
-    struct dirent *entry;
-    size_t count = 0;
-
-    if (!stream && errno != ENOENT) {
-        error_set_errno(err, "could not open directory \"%s\"", directory);
-        err->code = ERROR_CONFIG;
-        return error_hint(err, "Name a configuration with -c.");
-    }
-    while (stream && (entry = readdir(stream))) {
-        if (entry->d_name[0] == '.' || !config_ends_in_conf(entry->d_name))
-            continue;
-        if (count++ > 0)
-            buffer_append_string(&names, ", ");
-        buffer_append(&names, entry->d_name, strlen(entry->d_name) - strlen(".conf"));
-    }
-    if (stream)
-        closedir(stream);
-
-    if (count == 1) {
-        *path = mem_printf("%s/%s.conf", directory, buffer_text(&names));
-    } else if (count == 0) {
-        error_set(err, ERROR_CONFIG, "there is no configuration (*.conf) in directory \"%s\"",
-                  directory);
-        error_hint(err, "Make one with \"pgvigil init\", or name one with -c.");
-    } else {
-        error_set(err, ERROR_CONFIG, "there are %zu configurations in directory \"%s\"", count,
-                  directory);
-        error_detail(err, "They are: %s.", buffer_text(&names));
-        error_hint(err, "Choose one with -c.");
-    }
-    buffer_free(&names);
-    return count == 1;
-}
-
-bool config_find(const char *name, char **path, struct error *err)
-{
-    struct stat info;
-
-    if (!name)
-        name = getenv("PGVIGIL_CONFIG");
-    if (!name || name[0] == '\0')
-        return config_find_only(CONFIG_DIRECTORY, path, err);
-    if (!config_path(name, path, err))
-        return false;
-    if (stat(*path, &info) == 0)
-        return true;
-    error_set_errno(err, "could not find configuration file \"%s\"", *path);
-    err->code = ERROR_CONFIG;
-    error_hint(err, "Make it with \"pgvigil init\", or name another one with -c.");
-    free(*path);
-    *path = NULL;
-    return false;
 }

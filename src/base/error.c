@@ -64,6 +64,8 @@ bool error_set(struct error *err, enum error_code code, const char *format, ...)
     err->code = code;
     err->detail[0] = '\0';
     err->hint[0] = '\0';
+    err->transient = false;
+    err->retry_after = 0;
     error_put(err->message, sizeof(err->message), text);
     return false;
 }
@@ -123,12 +125,21 @@ bool error_context(struct error *err, const char *format, ...)
     return false;
 }
 
+bool error_transient(struct error *err, int64_t retry_after)
+{
+    err->transient = true;
+    err->retry_after = retry_after;
+    return false;
+}
+
 void error_clear(struct error *err)
 {
     err->code = ERROR_NONE;
     err->message[0] = '\0';
     err->detail[0] = '\0';
     err->hint[0] = '\0';
+    err->transient = false;
+    err->retry_after = 0;
 }
 
 int error_exit_code(enum error_code code)

@@ -50,6 +50,11 @@ void digest_sha256_finish(struct digest_sha256 *digest, unsigned char result[DIG
     start(digest);
 }
 
+void digest_sha256_copy(struct digest_sha256 *to, const struct digest_sha256 *from)
+{
+    insist(EVP_MD_CTX_copy_ex(to->context, from->context));
+}
+
 void digest_sha256_free(struct digest_sha256 *digest)
 {
     if (!digest)

@@ -12,6 +12,7 @@
 #include <stdbool.h>
 
 #include "pgvigil/error.h"
+#include "pgvigil/library.h"
 
 /* All that are used. */
 #define LIBPQ_FUNCTIONS(F)                                                                         \
@@ -44,15 +45,13 @@
     F(PQsocket)                                                                                    \
     F(PQstatus)
 
-#define LIBPQ_MEMBER(name) __typeof__(&name) name;
-
 struct libpq {
-    LIBPQ_FUNCTIONS(LIBPQ_MEMBER)
+    LIBPQ_FUNCTIONS(LIBRARY_MEMBER)
 };
 
 extern struct libpq libpq_loaded;
 
-/* Not while other threads might call it. ERROR_SYSTEM when there is no libpq, or not all of it. */
+/* ERROR_SYSTEM when there is no libpq, or not all of it. */
 bool libpq_load(struct error *err);
 
 #ifndef LIBPQ_NAMES_PLAIN

@@ -113,34 +113,40 @@ char *identity_pin_path(const struct config *config, const char *name)
     return path;
 }
 
-/* One line with an id. */
-static bool identity_parse_pin(const char *path, const struct buffer *text,
-                               char id[REPOSITORY_ID_SIZE], struct error *err)
-{
-    char *line = mem_strndup(buffer_text(text), strcspn(buffer_text(text), "\n"));
-    bool ok = identity_is_id(line);
+static const char exclusive_yes[] = "\nexclusive yes\n", exclusive_no[] = "\nexclusive no\n";
 
-    if (ok) {
-        memcpy(id, line, REPOSITORY_ID_SIZE);
+/* A line with an id, and perhaps one on the store. */
+static bool identity_parse_pin(const char *path, const char *text, struct repository_pin *pin,
+                               struct error *err)
+{
+    size_t length = strcspn(text, "\n");
+    char *line = mem_strndup(text, length);
+
+    pin->known = identity_is_id(line);
+    if (pin->known) {
+        memcpy(pin->id, line, REPOSITORY_ID_SIZE);
+        pin->exclusive = strcmp(text + length, exclusive_yes) == 0  ? STORE_EXCLUSIVE_YES
+                         : strcmp(text + length, exclusive_no) == 0 ? STORE_EXCLUSIVE_NO
+                                                                    : STORE_EXCLUSIVE_UNKNOWN;
     } else {
         error_set(err, ERROR_CONFIG, "file \"%s\" does not hold the id of a repository", path);
         error_hint(err, "remove the file once you are sure that the configured repository is the "
                         "right one: the next command pins its id anew");
     }
     free(line);
-    return ok;
+    return pin->known;
 }
 
-bool identity_read_pin(const struct config *config, const char *name, char id[REPOSITORY_ID_SIZE],
-                       bool *known, struct error *err)
+bool identity_read_pin(const struct config *config, const char *name, struct repository_pin *pin,
+                       struct error *err)
 {
     char *path = identity_pin_path(config, name);
     struct buffer text = BUFFER_INIT;
     bool ok;
 
-    *known = false;
+    *pin = (struct repository_pin){.known = false};
     if (files_read(path, PIN_MAXIMUM, &text, err)) {
-        ok = *known = identity_parse_pin(path, &text, id, err);
+        ok = identity_parse_pin(path, buffer_text(&text), pin, err);
     } else {
         ok = err->code == ERROR_NOT_FOUND;
         if (ok)
@@ -151,14 +157,17 @@ bool identity_read_pin(const struct config *config, const char *name, char id[RE
     return ok;
 }
 
-bool identity_write_pin(const struct config *config, const char *name, const char *id,
-                        struct error *err)
+bool identity_write_pin(const struct config *config, const char *name,
+                        const struct repository_pin *pin, struct error *err)
 {
+    const char *exclusive = pin->exclusive == STORE_EXCLUSIVE_YES  ? exclusive_yes
+                            : pin->exclusive == STORE_EXCLUSIVE_NO ? exclusive_no
+                                                                   : "\n";
     char *directory = identity_pin_directory(config);
     char *path = files_join(directory, name);
-    char *line = mem_printf("%s\n", id);
+    char *text = mem_printf("%s%s", pin->id, exclusive);
     bool ok =
-        files_make_directories(directory, err) && files_write(path, line, strlen(line), 0600, err);
+        files_make_directories(directory, err) && files_write(path, text, strlen(text), 0600, err);
 
     if (!ok) {
         error_context(err, "could not pin the id of repository \"%s\"", name);
@@ -167,7 +176,7 @@ bool identity_write_pin(const struct config *config, const char *name, const cha
                    "pgvigil runs as; \"pgvigil init\" makes it",
                    config->state_dir);
     }
-    free(line);
+    free(text);
     free(path);
     free(directory);
     return ok;

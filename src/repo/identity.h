@@ -5,7 +5,8 @@
  * later format keeps it readable for older versions, so that they can say what is the matter.
  *
  * The pin is the file <state_dir>/repository/<name> with the id that the repository of that name
- * had when this host first saw it.
+ * had when this host first saw it, and behind it "exclusive yes" or "exclusive no" once it was found
+ * out whether its store refuses to overwrite.
  */
 /* layer: repo */
 #ifndef PGVIGIL_REPO_IDENTITY_H
@@ -21,13 +22,13 @@ bool identity_read(struct repository *repository, struct error *err);
 /* Makes pgvigil.json with a new id, which is not repository->id yet: who came first won. */
 bool identity_write(struct repository *repository, enum store_outcome *outcome, struct error *err);
 
-/* *known is false, and id untouched, when nothing was pinned under this name. */
-bool identity_read_pin(const struct config *config, const char *name, char id[REPOSITORY_ID_SIZE],
-                       bool *known, struct error *err);
+/* pin->known is false when nothing was pinned under this name. */
+bool identity_read_pin(const struct config *config, const char *name, struct repository_pin *pin,
+                       struct error *err);
 
 /* Durably. */
-bool identity_write_pin(const struct config *config, const char *name, const char *id,
-                        struct error *err);
+bool identity_write_pin(const struct config *config, const char *name,
+                        const struct repository_pin *pin, struct error *err);
 
 /* The pin's file, for messages. The caller frees it. */
 char *identity_pin_path(const struct config *config, const char *name);

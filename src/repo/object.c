@@ -34,6 +34,20 @@ static void object_name_digest(const struct repository *repository, const char *
     trailer_name_digest(kind == TRAILER_IDENTITY ? 0 : repository->system_identifier, name, digest);
 }
 
+static enum store_use object_use(enum trailer_kind kind)
+{
+    switch (kind) {
+    case TRAILER_WAL:
+    case TRAILER_PARTIAL:
+        return STORE_WAL;
+    case TRAILER_PACK:
+    case TRAILER_MANIFEST:
+        return STORE_DATA;
+    default:
+        return STORE_NOTE;
+    }
+}
+
 static bool object_digest_raw(const void *data, size_t length, void *context, struct error *err)
 {
     (void)err;
@@ -70,7 +84,7 @@ bool object_writer_begin(struct repository *repository, const char *name, enum t
 {
     char *full = object_full_name(repository, name, kind);
     struct store_put *put;
-    bool ok = store_put_begin(repository->store, full, &put, err);
+    bool ok = store_put_begin(repository->store, full, object_use(kind), &put, err);
 
     free(full);
     if (!ok)
@@ -154,10 +168,18 @@ static bool object_store_trailer(struct object_writer *writer, struct error *err
     if (writer->coding == OBJECT_ZSTD && (writer->frame_raw > 0 || !writer->any_frame) &&
         !object_end_frame(writer, err))
         return false;
+    struct digest_sha256 *whole = digest_sha256_new();
+    unsigned char sha256[DIGEST_SHA256_SIZE];
+
+    digest_sha256_copy(whole, writer->stored);
     digest_sha256_finish(writer->stored, writer->trailer.stored_sha256);
     if (writer->raw)
         digest_sha256_finish(writer->raw, writer->trailer.raw_sha256);
     trailer_encode(&writer->trailer, bytes);
+    digest_sha256_update(whole, bytes, sizeof(bytes));
+    digest_sha256_finish(whole, sha256);
+    digest_sha256_free(whole);
+    store_put_sha256(writer->put, sha256);
     return store_put_write(writer->put, bytes, sizeof(bytes), err);
 }
 

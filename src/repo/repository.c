@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "pgvigil/layout.h"
+#include "pgvigil/log.h"
 #include "pgvigil/mem.h"
 #include "repo/identity.h"
 
@@ -15,26 +16,17 @@ static bool repository_new(const struct config *config, const struct config_repo
 {
     struct store *store;
 
-    if (!store_open(which->url, &store, err))
+    if (!store_open(which, &store, err))
         return error_context(err, "repository \"%s\"", which->name);
 
     struct repository *made = mem_calloc(1, sizeof(*made));
+    made->all = config;
     made->config = which;
     made->name = which->name;
     made->store = store;
     made->cluster = mem_strdup(config->cluster_name);
     *repository = made;
     return true;
-}
-
-void repository_close(struct repository *repository)
-{
-    if (!repository)
-        return;
-    store_close(repository->store);
-    free(repository->cluster);
-    free(repository->prefix);
-    free(repository);
 }
 
 static bool repository_missing(const struct repository *repository, bool pinned, struct error *err)
@@ -49,20 +41,22 @@ static bool repository_missing(const struct repository *repository, bool pinned,
 }
 
 /* Is the id that was read the one that this host knows? Pins it when it knows none yet. */
-static bool repository_check_pin(const struct config *config, const struct repository *repository,
-                                 const char *pin, struct error *err)
+static bool repository_check_pin(struct repository *repository, struct error *err)
 {
-    if (!pin)
+    if (!repository->pin.known) {
+        memcpy(repository->pin.id, repository->id, sizeof(repository->id));
+        repository->pin.known = true;
         /* Who made it may have been killed before it was durable; the pin must not outlive it. */
         return store_sync(repository->store, LAYOUT_IDENTITY, err) &&
-               identity_write_pin(config, repository->name, repository->id, err);
-    if (strcmp(pin, repository->id) == 0)
+               identity_write_pin(repository->all, repository->name, &repository->pin, err);
+    }
+    if (strcmp(repository->pin.id, repository->id) == 0)
         return true;
 
-    char *path = identity_pin_path(config, repository->name);
+    char *path = identity_pin_path(repository->all, repository->name);
     error_set(err, ERROR_STORE, "repository \"%s\" (\"%s\") is not the one it was before",
               repository->name, repository->store->url);
-    error_detail(err, "its id is %s, but %s is pinned", repository->id, pin);
+    error_detail(err, "its id is %s, but %s is pinned", repository->id, repository->pin.id);
     error_hint(err,
                "is the right file system mounted, and the URL right? If the repository was "
                "replaced on purpose, remove \"%s\"",
@@ -71,17 +65,48 @@ static bool repository_check_pin(const struct config *config, const struct repos
     return false;
 }
 
-static bool repository_prove(const struct config *config, struct repository *repository,
-                             struct error *err)
+/* Once the id is known to be the right one. */
+static void repository_trust(struct repository *repository)
 {
-    char pin[REPOSITORY_ID_SIZE];
-    bool pinned;
+    store_set_witness(repository->store, LAYOUT_IDENTITY, repository->pin.exclusive);
+}
 
-    if (!identity_read_pin(config, repository->name, pin, &pinned, err))
+static bool repository_prove(struct repository *repository, struct error *err)
+{
+    if (!identity_read_pin(repository->all, repository->name, &repository->pin, err))
         return false;
     if (!identity_read(repository, err))
-        return err->code == ERROR_NOT_FOUND ? repository_missing(repository, pinned, err) : false;
-    return repository_check_pin(config, repository, pinned ? pin : NULL, err);
+        return err->code == ERROR_NOT_FOUND
+                   ? repository_missing(repository, repository->pin.known, err)
+                   : false;
+    if (!repository_check_pin(repository, err))
+        return false;
+    repository_trust(repository);
+    return true;
+}
+
+/* What was found out need not be found out again. If it cannot be kept, it is. */
+static void repository_remember(struct repository *repository)
+{
+    struct error ignored = ERROR_INIT;
+    enum store_exclusive found = store_exclusive(repository->store);
+
+    if (!repository->pin.known || found == repository->pin.exclusive)
+        return;
+    repository->pin.exclusive = found;
+    if (!identity_write_pin(repository->all, repository->name, &repository->pin, &ignored))
+        log_debug("%s", ignored.message);
+}
+
+void repository_close(struct repository *repository)
+{
+    if (!repository)
+        return;
+    repository_remember(repository);
+    store_close(repository->store);
+    free(repository->cluster);
+    free(repository->prefix);
+    free(repository);
 }
 
 bool repository_open(const struct config *config, const struct config_repository *which,
@@ -91,7 +116,7 @@ bool repository_open(const struct config *config, const struct config_repository
 
     if (!repository_new(config, which, &opened, err))
         return false;
-    if (!repository_prove(config, opened, err)) {
+    if (!repository_prove(opened, err)) {
         repository_close(opened);
         return false;
     }
@@ -145,7 +170,8 @@ static bool repository_check_empty(struct repository *repository, struct error *
     error_set(err, ERROR_STORE, "\"%s\" is not empty and no repository of pgvigil",
               repository->store->url);
     error_detail(err, "it holds \"%.500s\" but no \"" LAYOUT_IDENTITY "\"", name);
-    return error_hint(err, "give repository \"%s\" a directory of its own", repository->name);
+    return error_hint(err, "give repository \"%s\" a directory or prefix of its own",
+                      repository->name);
 }
 
 static bool repository_settle(struct repository *repository, enum repository_creation *creation,
@@ -168,21 +194,18 @@ static bool repository_settle(struct repository *repository, enum repository_cre
     return identity_read(repository, err);
 }
 
-static bool repository_find_or_make(const struct config *config, struct repository *repository,
+static bool repository_find_or_make(struct repository *repository,
                                     enum repository_creation *creation, struct error *err)
 {
-    char pin[REPOSITORY_ID_SIZE];
-    bool pinned;
-
-    if (!identity_read_pin(config, repository->name, pin, &pinned, err))
+    if (!identity_read_pin(repository->all, repository->name, &repository->pin, err))
         return false;
-    if (pinned) {
+    if (repository->pin.known) {
         /* It has been here: if it isn't now, something is unmounted or mistyped. */
         *creation = REPOSITORY_FOUND;
-        if (repository_prove(config, repository, err))
+        if (repository_prove(repository, err))
             return true;
         if (err->detail[0] == '\0') {
-            char *path = identity_pin_path(config, repository->name);
+            char *path = identity_pin_path(repository->all, repository->name);
             error_detail(err,
                          "it was here before: \"%s\" holds its id (to begin anew with another "
                          "repository, remove that file)",
@@ -191,8 +214,7 @@ static bool repository_find_or_make(const struct config *config, struct reposito
         }
         return false;
     }
-    return repository_settle(repository, creation, err) &&
-           repository_check_pin(config, repository, NULL, err);
+    return repository_settle(repository, creation, err) && repository_check_pin(repository, err);
 }
 
 bool repository_create(const struct config *config, const struct config_repository *which,
@@ -202,7 +224,7 @@ bool repository_create(const struct config *config, const struct config_reposito
 
     if (!repository_new(config, which, &repository, err))
         return false;
-    bool ok = repository_find_or_make(config, repository, creation, err);
+    bool ok = repository_find_or_make(repository, creation, err);
     repository_close(repository);
     return ok;
 }

@@ -44,7 +44,7 @@ void archive_replace(struct repository *repository, const char *name, const void
     struct store_put *put;
 
     ck_assert(store_remove(repository->store, full, &err));
-    ck_assert(store_put_begin(repository->store, full, &put, &err));
+    ck_assert(store_put_begin(repository->store, full, STORE_DATA, &put, &err));
     ck_assert(store_put_write(put, data, length, &err));
     ck_assert(store_put_commit(put, &outcome, &err));
     ck_assert_int_eq(outcome, STORE_STORED);

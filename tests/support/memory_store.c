@@ -17,6 +17,9 @@ struct memory_store {
     struct store base;
     pthread_mutex_t lock;
     bool broken;
+    int failures; /* to come */
+    bool lose_answer;
+    bool cut_get;
     struct object *objects; /* by name */
     size_t count;
     size_t capacity;
@@ -36,10 +39,27 @@ static struct memory_store *memory_store(struct store *store)
 static bool enter(struct memory_store *store, struct error *err)
 {
     pthread_mutex_lock(&store->lock);
-    if (!store->broken)
+    if (!store->broken && store->failures == 0)
         return true;
+
+    bool tired = !store->broken && store->failures-- > 0;
     pthread_mutex_unlock(&store->lock);
-    return error_set(err, ERROR_STORE, "the memory store is broken");
+    error_set(err, ERROR_STORE, "the memory store is %s", tired ? "tired" : "broken");
+    return tired ? error_transient(err, 0) : false;
+}
+
+static bool is_set(bool *once)
+{
+    bool set = *once;
+
+    *once = false;
+    return set;
+}
+
+static bool lost(struct error *err)
+{
+    error_set(err, ERROR_STORE, "the line is dead");
+    return error_transient(err, 0);
 }
 
 static void leave(struct memory_store *store)
@@ -133,6 +153,7 @@ static bool put_commit(struct store_put *base, enum store_outcome *outcome, stru
         if (!found)
             insert(store, at, (struct memory_put *)base);
         *outcome = found ? STORE_TAKEN : STORE_STORED;
+        done = !is_set(&store->lose_answer) || lost(err);
         leave(store);
     }
     put_abort(base);
@@ -150,6 +171,7 @@ static bool get(struct store *base, const char *name, uint64_t offset, uint64_t 
         return false;
 
     size_t at = find(store, name, &found);
+    bool cut = is_set(&store->cut_get);
 
     if (found && offset < store->objects[at].info.size) {
         uint64_t rest = store->objects[at].info.size - offset;
@@ -164,7 +186,9 @@ static bool get(struct store *base, const char *name, uint64_t offset, uint64_t 
     size_t half = copy.length / 2;
     if (half > 0)
         done = sink(copy.data, half, context, err);
-    if (done && copy.length > half)
+    if (cut)
+        done = lost(err);
+    else if (done && copy.length > half)
         done = sink(copy.data + half, copy.length - half, context, err);
     buffer_free(&copy);
     return done;
@@ -292,6 +316,21 @@ struct store *memory_store_new(void)
     store->base.url = mem_strdup("memory://");
     pthread_mutex_init(&store->lock, NULL);
     return &store->base;
+}
+
+void memory_store_fail(struct store *store, int count)
+{
+    memory_store(store)->failures = count;
+}
+
+void memory_store_lose_answer(struct store *store)
+{
+    memory_store(store)->lose_answer = true;
+}
+
+void memory_store_cut_get(struct store *store)
+{
+    memory_store(store)->cut_get = true;
 }
 
 void memory_store_break(struct store *base, bool broken)

@@ -15,4 +15,11 @@ struct store *memory_store_new(void);
  * works again (false). */
 void memory_store_break(struct store *store, bool broken);
 
+/* The next `count` of those operations fail with a transient ERROR_STORE. */
+void memory_store_fail(struct store *store, int count);
+
+/* The next commit stores, but says that it failed: its answer was lost. The next get fails half way. */
+void memory_store_lose_answer(struct store *store);
+void memory_store_cut_get(struct store *store);
+
 #endif

@@ -70,6 +70,8 @@ SUITE(wal_archive)
 SUITE(wal_scan)
 SUITE(conformance)
 SUITE(file_store)
+SUITE(retry)
+SUITE(s3)
 SUITE(store)
 
 #undef SUITE

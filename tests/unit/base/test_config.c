@@ -78,6 +78,61 @@ START_TEST(test_everything)
 }
 END_TEST
 
+START_TEST(test_bucket)
+{
+    struct config *config =
+        parse("[cluster]\nname=main\n[repository west]\nurl=s3://b/p\ntimeout=1 min\n"
+              "rate_limit=10MB\nendpoint=https://h:1\nregion=r-1\nca_file=/ca.pem\n"
+              "path_style=no\nprofile=p\naccess_key_id=ID\nsecret_access_key_file=/secret\n"
+              "storage_class=STANDARD_IA\nstorage_class_wal=STANDARD\nsse=aws:kms\n"
+              "kms_key_id=k\n");
+    const struct config_repository *west = &config->repositories[0];
+
+    ck_assert_str_eq(west->url, "s3://b/p");
+    ck_assert_int_eq(west->timeout, 60 * CLOCK_SECOND);
+    ck_assert_uint_eq(west->rate_limit, 10 * 1024 * 1024);
+    ck_assert_str_eq(west->endpoint, "https://h:1");
+    ck_assert_str_eq(west->region, "r-1");
+    ck_assert_str_eq(west->ca_file, "/ca.pem");
+    ck_assert_int_eq(west->path_style, CONFIG_NO);
+    ck_assert_str_eq(west->profile, "p");
+    ck_assert_str_eq(west->access_key_id, "ID");
+    ck_assert_str_eq(west->secret_access_key_file, "/secret");
+    ck_assert_str_eq(west->storage_class, "STANDARD_IA");
+    ck_assert_str_eq(west->storage_class_wal, "STANDARD");
+    ck_assert_str_eq(west->sse, "aws:kms");
+    ck_assert_str_eq(west->kms_key_id, "k");
+    config_free(config);
+}
+END_TEST
+
+START_TEST(test_bucket_errors)
+{
+    const char *const start = "[cluster]\nname=main\n[repository west]\nurl=s3://b/p\n";
+    static const struct {
+        const char *lines, *message;
+    } cases[] = {
+        {"path_style=maybe\n", "/x, line 5: \"path_style\" must be yes or no, not \"maybe\""},
+        {"region=a b\n", "/x, line 5: \"region\" must be one word of printable characters"},
+        {"region=\n", "/x, line 5: \"region\" is empty"},
+        {"sse=none\n", "/x, line 5: \"sse\" must be AES256 or aws:kms, not \"none\""},
+        {"rate_limit=1kB\n", "/x, line 5: \"rate_limit\": 1kB a second is less than 64.0 kB"},
+        {"ca_file=ca.pem\n", "/x, line 5: \"ca_file\" must be an absolute path, not \"ca.pem\""},
+        {"access_key_id=a\naccess_key_id_file=/a\n",
+         "/x, line 3: repository \"west\" has both \"access_key_id\" and \"access_key_id_file\""},
+        {"kms_key_id=k\n",
+         "/x, line 3: repository \"west\" has a \"kms_key_id\" but not \"sse = aws:kms\""},
+    };
+
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        char *text = mem_printf("%s%s", start, cases[i].lines);
+
+        expect_error(text, cases[i].message, NULL);
+        free(text);
+    }
+}
+END_TEST
+
 START_TEST(test_sections)
 {
     expect_error(SMALLEST "[encryption]\n", "/x, line 5: unknown section [encryption]", "");
@@ -133,9 +188,9 @@ START_TEST(test_values)
                  "/x, line 2: \"pgdata\" must be an absolute path, not \"data\"", NULL);
     expect_error("[cluster]\nstate_dir=\n",
                  "/x, line 2: \"state_dir\" must be an absolute path, not \"\"", NULL);
-    expect_error("[repository a]\nurl=s3://b\n",
-                 "/x, line 2: unsupported repository URL \"s3://b\"",
-                 "This version supports file:///absolute/path.");
+    expect_error("[repository a]\nurl=ftp://b\n",
+                 "/x, line 2: unsupported repository URL \"ftp://b\"",
+                 "a repository is at file:///absolute/path or s3://bucket/prefix");
     expect_error("[repository a]\nurl=/b\n", "/x, line 2: unsupported repository URL \"/b\"", NULL);
     expect_error("[repository a]\nurl=file://b\n",
                  "/x, line 2: repository URL \"file://b\" has no absolute path", NULL);
@@ -303,6 +358,8 @@ Suite *config_suite(void)
     tcase_add_checked_fixture(tests, fixture_make, fixture_remove);
     tcase_add_test(tests, test_defaults);
     tcase_add_test(tests, test_everything);
+    tcase_add_test(tests, test_bucket);
+    tcase_add_test(tests, test_bucket_errors);
     tcase_add_test(tests, test_sections);
     tcase_add_test(tests, test_missing);
     tcase_add_test(tests, test_keys);

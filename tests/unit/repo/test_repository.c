@@ -213,7 +213,7 @@ START_TEST(a_foreign_directory_is_refused)
     free(archive_file(nested, "photo.jpg", "x", 1));
     ck_assert(!create(&creation));
     ck_assert_ptr_nonnull(strstr(err.detail, "sub/photo.jpg"));
-    ck_refused(ERROR_STORE, "is not empty and no repository", "a directory of its own");
+    ck_refused(ERROR_STORE, "is not empty and no repository", "of its own");
     /* What mkfs leaves is no obstacle. */
     erase("r1/sub");
     must_create();
@@ -301,7 +301,7 @@ static void put(const char *name)
     struct store_put *begun;
     enum store_outcome outcome;
 
-    ck_assert(store_put_begin(repository->store, name, &begun, &err));
+    ck_assert(store_put_begin(repository->store, name, STORE_DATA, &begun, &err));
     ck_assert(store_put_write(begun, name, strlen(name), &err));
     ck_assert(store_put_commit(begun, &outcome, &err));
 }

@@ -33,7 +33,9 @@ static struct store *open_store(const char *directory)
     char *url = mem_printf("file://%s/%s", scratch, directory);
     struct store *opened = NULL;
 
-    ck_assert_msg(store_open(url, &opened, &err), "%s", err.message);
+    ck_assert_msg(
+        store_open(&(const struct config_repository){.name = "r", .url = url}, &opened, &err), "%s",
+        err.message);
     free(url);
     return opened;
 }
@@ -68,7 +70,7 @@ static bool try_put(const char *name, enum store_outcome *outcome)
     struct store_put *put;
 
     error_clear(&err);
-    if (!store_put_begin(store, name, &put, &err))
+    if (!store_put_begin(store, name, STORE_DATA, &put, &err))
         return false;
     if (!store_put_write(put, "content", 7, &err)) {
         store_put_abort(put);
@@ -173,7 +175,7 @@ START_TEST(no_temporary_stays)
     ck_assert(try_put("a/b", &outcome));
     ck_assert_int_eq(outcome, STORE_TAKEN);
     ck_assert_int_eq(count_temporary(), 0);
-    ck_assert(store_put_begin(store, "c", &aborted, &err));
+    ck_assert(store_put_begin(store, "c", STORE_DATA, &aborted, &err));
     ck_assert_int_eq(count_temporary(), 1);
     store_put_abort(aborted);
     ck_assert_int_eq(count_temporary(), 0);
@@ -563,7 +565,7 @@ START_TEST(short_write)
     limit.rlim_cur = 1 << 20;
     signal(SIGXFSZ, SIG_IGN);
     ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &limit), 0);
-    ck_assert(store_put_begin(store, "a/b", &opened, &err));
+    ck_assert(store_put_begin(store, "a/b", STORE_DATA, &opened, &err));
     check_error(store_put_write(opened, data, 2 << 20, &err), ERROR_STORE, "File too large");
     setrlimit(RLIMIT_FSIZE, &before);
 
@@ -585,7 +587,7 @@ static void *come_and_go(void *stop)
 
     for (int i = 0; !atomic_load((atomic_bool *)stop); i = (i + 1) % 40) {
         snprintf(name, sizeof(name), "moving/%d/%d", i % 4, i);
-        if (!store_put_begin(store, name, &opened, &error) ||
+        if (!store_put_begin(store, name, STORE_DATA, &opened, &error) ||
             !store_put_commit(opened, &outcome, &error) || !store_remove(store, name, &error))
             return mem_strdup(error.message);
     }
@@ -644,7 +646,7 @@ START_TEST(cache_is_left_alone)
 
     ck_assert_int_eq(statfs(scratch, &where), 0);
     if (where.f_type != TMPFS_MAGIC) {
-        ck_assert(store_put_begin(store, "big", &opened, &err));
+        ck_assert(store_put_begin(store, "big", STORE_DATA, &opened, &err));
         ck_assert(store_put_write(opened, data, size, &err));
         ck_assert(store_put_commit(opened, &outcome, &err));
         ck_assert_uint_lt(resident_pages(in_scratch("root/big"), size), 500);

@@ -6,12 +6,19 @@
 #include "suites.h"
 #include "support/memory_store.h"
 
+static bool open_url(const char *url, struct store **store, struct error *err)
+{
+    const struct config_repository settings = {.name = "r", .url = (char *)(uintptr_t)url};
+
+    return store_open(&settings, store, err);
+}
+
 static void check_url_refused(const char *url)
 {
     struct store *store = NULL;
     struct error err = ERROR_INIT;
 
-    ck_assert_msg(!store_open(url, &store, &err), "%s", url);
+    ck_assert_msg(!open_url(url, &store, &err), "%s", url);
     ck_assert_int_eq(err.code, ERROR_CONFIG);
     ck_assert_ptr_nonnull(strstr(err.message, url));
     ck_assert_ptr_nonnull(strstr(err.hint, "file:///"));
@@ -32,7 +39,7 @@ START_TEST(urls)
     check_url_refused("file://///");
 
     /* Opening touches nothing, so that it works without the place. */
-    ck_assert(store_open("file:///nonexistent/x//", &store, &err));
+    ck_assert(open_url("file:///nonexistent/x//", &store, &err));
     ck_assert_str_eq(store->url, "file:///nonexistent/x//");
     store_close(store);
     store_close(NULL);
@@ -70,7 +77,7 @@ static struct store *store_with(const char *name, const char *text)
     enum store_outcome outcome;
     struct error err = ERROR_INIT;
 
-    ck_assert(store_put_begin(store, name, &put, &err));
+    ck_assert(store_put_begin(store, name, STORE_DATA, &put, &err));
     ck_assert(store_put_write(put, text, strlen(text), &err));
     ck_assert(store_put_commit(put, &outcome, &err));
     return store;
