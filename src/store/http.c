@@ -154,13 +154,12 @@ static size_t take_body(char *data, size_t size, size_t count, void *context)
 {
     struct transfer *transfer = context;
     size_t length = size * count;
-    long status = 0;
     bool ok;
 
     if (length == 0)
         return 0;
-    lib.curl_easy_getinfo(transfer->handle, CURLINFO_RESPONSE_CODE, &status);
-    ok = transfer->request->sink && status / 100 == 2
+    lib.curl_easy_getinfo(transfer->handle, CURLINFO_RESPONSE_CODE, &transfer->response->status);
+    ok = transfer->request->sink && transfer->response->status / 100 == 2
              ? transfer->request->sink(data, length, transfer->request->context, transfer->err)
              : keep_body(transfer, data, length);
     if (ok)

@@ -23,7 +23,8 @@ struct http_request {
     const char *url;
     const char *const *headers;    /* "Name: value", up to a NULL */
     const struct store_body *body; /* NULL: none */
-    store_sink sink;               /* gets the body of a 2xx answer; NULL: it is kept */
+    store_sink sink;               /* gets the body of a 2xx answer, whose status is in the response
+                                      by then; NULL: it is kept */
     void *context;
     int64_t deadline;        /* by clock_monotonic; 0: none but that bytes must flow */
     int64_t connect_timeout; /* microseconds; 0: 10 s */

@@ -58,6 +58,9 @@ static bool s3_is_absence(const struct http_response *response)
 struct s3_get {
     store_sink sink;
     void *context;
+    struct http_response response;
+    uint64_t
+        skip; /* bytes in front of the wanted ones, from a server that gives the whole object */
     uint64_t left; /* bytes wanted */
     bool refused;  /* by the receiver: the error is its own */
 };
@@ -66,7 +69,13 @@ static bool s3_pass(const void *data, size_t length, void *context, struct error
 {
     struct s3_get *get = context;
     const unsigned char *bytes = data;
+    size_t skipped = get->response.status != 200 ? 0
+                     : get->skip < length        ? (size_t)get->skip
+                                                 : length;
 
+    get->skip -= skipped;
+    bytes += skipped;
+    length -= skipped;
     if (length > get->left)
         length = (size_t)get->left;
     if (length == 0)
@@ -86,7 +95,7 @@ static bool s3_get(struct store *base, const char *name, uint64_t offset, uint64
     uint64_t last = length == 0                        ? offset
                     : length > UINT64_MAX - offset - 1 ? UINT64_MAX - 1
                                                        : offset + length - 1;
-    struct s3_get get = {.sink = sink, .context = context, .left = length};
+    struct s3_get get = {.sink = sink, .context = context, .skip = offset, .left = length};
     char *key = s3_key(store, name);
     char *range = last == UINT64_MAX - 1 ? mem_printf("bytes=%" PRIu64 "-", offset)
                                          : mem_printf("bytes=%" PRIu64 "-%" PRIu64, offset, last);
@@ -96,22 +105,16 @@ static bool s3_get(struct store *base, const char *name, uint64_t offset, uint64
                                        .sink = s3_pass,
                                        .context = &get,
                                        .deadline = base->deadline};
-    struct http_response response;
-    bool ok = s3_request_send(&store->bucket, &request, &response, err);
+    bool ok = s3_request_send(&store->bucket, &request, &get.response, err);
 
     if (!ok && !get.refused)
         s3_failed(store, "read", name, err);
-    else if (ok && s3_is_absence(&response))
+    else if (ok && s3_is_absence(&get.response))
         ok = s3_absent(store, name, err);
-    else if (ok && response.status == 416) /* the object ends before */
-        ok = true;
-    else if (ok && response.status != (whole ? 200 : 206))
-        ok = response.status == 200
-                 ? error_set(err, ERROR_STORE,
-                             "could not read object \"%s\" in \"%s\": the server ignores ranges",
-                             name, base->url)
-                 : s3_refused(store, &response, "read", name, err);
-    http_response_free(&response);
+    else if (ok && get.response.status != 200 && get.response.status != 206 &&
+             get.response.status != 416) /* the object ends before */
+        ok = s3_refused(store, &get.response, "read", name, err);
+    http_response_free(&get.response);
     free(range);
     free(key);
     return ok;
@@ -272,6 +275,7 @@ static bool s3_put_whole(struct store *base, const char *name, enum store_use us
         return true;
     ok = s3_send_put(store, name, use, body, exclusive, &response, err);
     if (ok && response.status == 501 && exclusive == STORE_EXCLUSIVE_UNKNOWN) {
+        base->exclusive = STORE_EXCLUSIVE_NO;
         http_response_free(&response);
         ok = s3_send_put(store, name, use, body, STORE_EXCLUSIVE_NO, &response, err);
     }
