@@ -45,6 +45,9 @@ struct repository {
  * another id than the pinned one; ERROR_CONFIG for a newer format. */
 bool repository_open(const struct config *config, const struct config_repository *which,
                      struct repository **repository, struct error *err);
+/* With a deadline by clock_monotonic for this and all that is asked later; 0: none. */
+bool repository_open_until(const struct config *config, const struct config_repository *which,
+                           int64_t deadline, struct repository **repository, struct error *err);
 void repository_close(struct repository *repository);
 
 /* For init: makes the place and its pgvigil.json where they are missing, and pins the id. Refuses a

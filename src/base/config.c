@@ -428,6 +428,24 @@ bool config_parse(const char *path, const char *text, size_t length, struct conf
     return true;
 }
 
+/* A secret in a file that everybody can read is none. */
+static bool config_check_mode(const struct config *config, struct error *err)
+{
+    struct stat info;
+    const char *secret = NULL;
+
+    for (size_t i = 0; i < config->repository_count; i++)
+        if (config->repositories[i].secret_access_key)
+            secret = config->repositories[i].name;
+    if (!secret || stat(config->path, &info) != 0 || (info.st_mode & S_IROTH) == 0)
+        return true;
+    error_set(err, ERROR_CONFIG,
+              "configuration file \"%s\" can be read by everybody, but holds the "
+              "secret_access_key of repository \"%s\"",
+              config->path, secret);
+    return error_hint(err, "chmod o= \"%s\"", config->path);
+}
+
 bool config_load(const char *path, struct config **config, struct error *err)
 {
     struct buffer text = BUFFER_INIT;
@@ -442,6 +460,10 @@ bool config_load(const char *path, struct config **config, struct error *err)
         error_hint(err, "Name a configuration with -c, or make one with \"pgvigil init\".");
     }
     ok = ok && config_parse(absolute, buffer_text(&text), text.length, config, err);
+    if (ok && !config_check_mode(*config, err)) {
+        config_free(*config);
+        ok = false;
+    }
     buffer_free(&text);
     free(absolute);
     return ok;

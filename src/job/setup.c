@@ -74,9 +74,13 @@ static bool check_data_directory(const char *pgdata, struct error *err)
     return false;
 }
 
-/* A repository settles where there is none of its kind only if there is nothing. */
+/* A repository settles where there is none of its kind only if there is nothing. Of a bucket this is
+ * asked when it is opened. */
 static bool check_place(const char *url, struct error *err)
 {
+    if (strncmp(url, FILE_SCHEME, strlen(FILE_SCHEME)) != 0)
+        return true;
+
     const char *path = url + strlen(FILE_SCHEME);
     char *identity = files_join(path, LAYOUT_IDENTITY);
     bool settled = access(identity, F_OK) == 0;

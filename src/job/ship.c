@@ -99,7 +99,7 @@ static bool ship_to(const struct config *config, const struct config_repository 
 {
     struct repository *repository;
 
-    if (!repository_open(config, which, &repository, err))
+    if (!repository_open_until(config, which, source->deadline, &repository, err))
         return false;
     repository_select(repository, identifier);
     bool ok = wal_archive_store(repository, source, config->archive.compress_level, outcome, err);

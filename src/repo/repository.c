@@ -112,10 +112,17 @@ void repository_close(struct repository *repository)
 bool repository_open(const struct config *config, const struct config_repository *which,
                      struct repository **repository, struct error *err)
 {
+    return repository_open_until(config, which, 0, repository, err);
+}
+
+bool repository_open_until(const struct config *config, const struct config_repository *which,
+                           int64_t deadline, struct repository **repository, struct error *err)
+{
     struct repository *opened;
 
     if (!repository_new(config, which, &opened, err))
         return false;
+    store_set_deadline(opened->store, deadline);
     if (!repository_prove(opened, err)) {
         repository_close(opened);
         return false;

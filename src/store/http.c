@@ -8,14 +8,12 @@
 #include <string.h>
 #include <strings.h>
 
-#include "pgvigil/clock.h"
 #include "pgvigil/library.h"
 #include "pgvigil/mem.h"
 #include "pgvigil/process.h"
 
 #define CONNECT_TIMEOUT (10 * CLOCK_SECOND)
-#define STALLED_BYTES 1000L /* fewer a second, */
-#define STALLED_SECONDS 30L /* for so long, are none */
+#define STALLED_BYTES 1000L /* fewer a second are none */
 #define HEADERS_MAXIMUM ((size_t)64 * 1024)
 #define TRANSFER_BUFFER 524288L
 
@@ -53,6 +51,7 @@ struct idle {
 
 struct http {
     const char *ca_file;
+    long patience; /* s */
     pthread_mutex_t lock;
     struct idle *idle; /* handles nobody uses, with their connections */
 };
@@ -68,7 +67,7 @@ struct transfer {
     char reason[CURL_ERROR_SIZE];
 };
 
-bool http_new(const char *ca_file, struct http **http, struct error *err)
+bool http_new(const char *ca_file, int64_t patience, struct http **http, struct error *err)
 {
     if (!library_load(&library, err))
         return false;
@@ -77,6 +76,7 @@ bool http_new(const char *ca_file, struct http **http, struct error *err)
         return error_set(err, ERROR_SYSTEM, "could not initialize libcurl");
     *http = mem_calloc(1, sizeof(**http));
     (*http)->ca_file = ca_file;
+    (*http)->patience = (long)((patience + CLOCK_SECOND - 1) / CLOCK_SECOND);
     pthread_mutex_init(&(*http)->lock, NULL);
     return true;
 }
@@ -224,7 +224,7 @@ static void set_method(struct transfer *transfer)
         lib.curl_easy_setopt(handle, CURLOPT_CUSTOMREQUEST, request->method);
 }
 
-static void set_times(const struct transfer *transfer)
+static void set_times(const struct http *http, const struct transfer *transfer)
 {
     const struct http_request *request = transfer->request;
     int64_t connect = request->connect_timeout != 0 ? request->connect_timeout : CONNECT_TIMEOUT;
@@ -232,7 +232,7 @@ static void set_times(const struct transfer *transfer)
 
     lib.curl_easy_setopt(handle, CURLOPT_CONNECTTIMEOUT_MS, (long)(connect / 1000));
     lib.curl_easy_setopt(handle, CURLOPT_LOW_SPEED_LIMIT, STALLED_BYTES);
-    lib.curl_easy_setopt(handle, CURLOPT_LOW_SPEED_TIME, STALLED_SECONDS);
+    lib.curl_easy_setopt(handle, CURLOPT_LOW_SPEED_TIME, http->patience);
     if (request->deadline != 0) {
         int64_t left = (request->deadline - clock_monotonic()) / 1000;
 
@@ -270,7 +270,7 @@ static void set_options(const struct http *http, struct transfer *transfer)
     if (http->ca_file)
         lib.curl_easy_setopt(handle, CURLOPT_CAINFO, http->ca_file);
     set_method(transfer);
-    set_times(transfer);
+    set_times(http, transfer);
     set_receivers(transfer);
 }
 

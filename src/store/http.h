@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "pgvigil/buffer.h"
+#include "pgvigil/clock.h"
 #include "pgvigil/error.h"
 #include "pgvigil/store.h"
 
@@ -36,8 +37,11 @@ struct http_response {
     struct buffer body;    /* of an answer that no sink got */
 };
 
-/* ca_file: certificates to trust instead of the system's, or NULL (borrowed). */
-bool http_new(const char *ca_file, struct http **http, struct error *err);
+#define HTTP_PATIENCE (30 * CLOCK_SECOND)
+
+/* ca_file: certificates to trust instead of the system's, or NULL (borrowed). patience: microseconds
+ * without bytes in either direction after which a request has failed. */
+bool http_new(const char *ca_file, int64_t patience, struct http **http, struct error *err);
 void http_free(struct http *http);
 
 /*

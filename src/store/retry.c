@@ -71,6 +71,9 @@ static bool attempts_give_up(const struct attempts *attempts, struct error *err)
              (int)sizeof(message) - 64, message, attempts->count,
              units_format_duration(clock_monotonic() - attempts->start, took));
     err->transient = false;
+    if (err->hint[0] == '\0')
+        error_hint(err, "it did not pass in the time that \"timeout\" allows; nothing is lost by "
+                        "trying again later");
     return false;
 }
 

@@ -42,7 +42,7 @@ static bool identity_ask(const char *what, const char *method, const char *url,
     struct http_response response = {.status = 0};
     struct http *http;
 
-    if (!http_new(NULL, &http, err))
+    if (!http_new(NULL, PATIENCE, &http, err))
         return false;
 
     bool ok = http_perform(http, &request, &response, err);

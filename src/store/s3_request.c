@@ -56,10 +56,12 @@ bool s3_bucket_open(const struct config_repository *settings, const char *name,
     const char *region = first_of(settings->region, getenv("AWS_REGION"),
                                   first_of(getenv("AWS_DEFAULT_REGION"), NULL, "us-east-1"));
     char *standard = mem_printf("https://s3.%s.amazonaws.com", region);
+    int64_t patience =
+        settings->timeout / 2 < HTTP_PATIENCE ? settings->timeout / 2 : HTTP_PATIENCE;
     const char *scheme;
     char *host;
     bool ok = split_endpoint(first_of(settings->endpoint, NULL, standard), &scheme, &host, err) &&
-              http_new(settings->ca_file, &bucket->http, err);
+              http_new(settings->ca_file, patience, &bucket->http, err);
 
     free(standard);
     if (!ok)

@@ -44,6 +44,11 @@ Checks: assert_restored(cluster, expected, ledger=)  assert_amcheck(cluster)  as
     write_recovery(dir, restore_command, **settings)  wait_recovery(cluster, want)  backup_start(dir)
     parse_lsn  format_lsn  format_time  parse_time  wait_until(condition, timeout, what)
 
+s3.server('rgw'|'rgw2'|'swift') -> Server: real S3 servers   .endpoint  .tls_endpoint  .ca_file  .bucket()
+    .section(bucket, user=) -> keys of a [repository]   .client(user) -> Client   .down() context manager
+    .get  .put  .delete  .list(bucket, prefix)  .request(method, path, query, body);  s3.download(...)
+proxy.FaultProxy(port) .on('PUT', '/pack/', answer(503, 'SlowDown'), times=2) .clear() .endpoint .seen
+
 A test of its own usually reads:
 
     def test_lsn(site):
@@ -59,6 +64,7 @@ A test of its own usually reads:
         assert_checksums(restored)
 """
 
+from . import s3
 from .checks import assert_amcheck, assert_checksums, assert_verifybackup, compare_directories
 from .cluster import Cluster
 from .ledger import Ledger
@@ -78,5 +84,5 @@ __all__ = [
     "Pgvigil", "Scratch", "Site", "XactEnd", "assert_amcheck", "assert_checksums", "assert_restored",
     "assert_verifybackup", "backup_start", "bindir", "compare_directories", "config_text", "decode_repository",
     "format_lsn", "format_time", "major_version", "own", "parse_lsn", "parse_segment", "parse_time", "run",
-    "segment_name", "visible_xids", "wait_recovery", "wait_until", "write_file", "write_recovery",
+    "s3", "segment_name", "visible_xids", "wait_recovery", "wait_until", "write_file", "write_recovery",
 ]

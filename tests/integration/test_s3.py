@@ -1,0 +1,389 @@
+"""Repositories in buckets of real S3 servers: the whole way, what they refuse, bad days, bad configurations."""
+
+import hashlib
+import http.server
+import json
+import os
+import re
+import threading
+import time
+
+import pytest
+from backup_tools import assert_says
+from harness import (Ledger, Oracle, Pgvigil, Site, assert_amcheck, assert_restored, assert_verifybackup, compare_directories,
+                     config_text, decode_repository, format_lsn, run, s3, write_file)
+from harness.proxy import FaultProxy, answer, corrupt, lost_answer, reset, slow, stall
+
+SERVERS = ("rgw", "swift")
+
+
+def need(kind):
+    if not s3.available(kind):
+        pytest.skip(f"the packages of {kind} are not installed")
+    return s3.server(kind)
+
+
+@pytest.fixture(params=SERVERS)
+def server(request):
+    return need(request.param)
+
+
+@pytest.fixture
+def rgw():
+    return need("rgw")
+
+
+def make(scratch, section, **kwargs):
+    return Site(scratch, wal_segsize=1, config={"repository local": None, "repository west": section}, **kwargs)
+
+
+@pytest.fixture
+def west(scratch, rgw):
+    """A site whose repository is reached through a fault proxy."""
+    with FaultProxy(rgw.port) as proxy:
+        site = make(scratch, rgw.section(rgw.bucket(), endpoint=proxy.endpoint, timeout="20 s"))
+        site.proxy, site.server = proxy, rgw
+        site.bucket = site.sections["repository west"]["url"].split("/")[2]
+        yield site
+
+
+def local_copy(site, server, scratch, name="copy"):
+    """The repository as files, fetched by the tests' own client."""
+    bucket = site.sections["repository west"]["url"].split("/")[2]
+    return s3.download(server.client(), bucket, "vigil/", scratch.mkdir(name))
+
+
+def segment_file(site, number, content=None):
+    """A WAL segment of this cluster that PostgreSQL has not archived, in a directory of its own."""
+    name = site.cluster.scalar("select pg_walfile_name(pg_current_wal_lsn())")
+    path = site.scratch.mkdir(f"segment-{number}") / name
+    data = bytearray((site.cluster.data / "pg_wal" / name).read_bytes())
+    if content:
+        data[-8:] = content
+    write_file(path, "")
+    path.write_bytes(data)
+    return path
+
+
+# -- the whole way ----------------------------------------------------------------------------------------------------
+
+def test_the_whole_way(scratch, server):
+    site = make(scratch, server.section(server.bucket()))
+    ledger = Ledger.create(site.cluster)
+    with ledger.running():
+        ledger.wait(40)
+        site.backup("--jobs", "2")
+        ledger.wait(60)
+    site.cluster.switch_wal()
+    assert site.pgvigil.run("check").rc == 0
+    copy = local_copy(site, server, scratch)
+    oracle = Oracle(decode_repository(copy, "main"), ledger=ledger, bin_dir=site.cluster.bindir)
+    target = oracle.commits[-20]
+    site.cluster.stop()
+
+    restored = site.restore("r", "--target-lsn", format_lsn(target.lsn))
+    assert_restored(restored, oracle.expect(start=restored.backup_start, lsn=target.lsn), ledger=ledger)
+    assert_amcheck(restored)
+    plain = site.restore("plain", start=False)
+    assert_verifybackup(plain.data, site.cluster.bindir)
+    listed = site.pgvigil.json("list")["repositories"][0]
+    assert len(listed["clusters"][0]["backups"]) == 1
+
+    # What any S3 tool fetches is a repository in a directory, and restores the same.
+    site.write_config({"repository west": {"url": f"file://{copy}", **dict.fromkeys(
+        ("endpoint", "region", "access_key_id", "secret_access_key"))}})
+    run(["rm", "-r", site.state_dir / "repository"])
+    again = site.restore("again", start=False)
+    assert not [difference for difference in compare_directories(plain.data, again.data)
+                if not difference.startswith(("postgresql.auto.conf", "backup_manifest"))]
+
+
+def test_nothing_is_overwritten(scratch, server):
+    site = make(scratch, server.section(server.bucket()), settings={"archive_command": "/bin/false"})
+    first, other = segment_file(site, 1), segment_file(site, 2, b"another!")
+    site.pgvigil.run("archive-push", first)
+    site.pgvigil.run("archive-push", first)
+    refused = site.pgvigil.run("archive-push", other, check=False)
+    assert refused.rc not in (0,) and refused.rc < 126
+    assert "with another content" in refused.stderr
+    got = scratch.path / "got"
+    site.pgvigil.run("archive-get", first.name, got)
+    assert got.read_bytes() == first.read_bytes()
+
+
+def test_conformance(server):
+    """The suite that every store passes; scripts/test names the unit tests' program."""
+    unit = os.environ.get("PGVIGIL_UNIT")
+    if not unit:
+        pytest.skip("PGVIGIL_UNIT names no program of unit tests")
+    run([unit, "conformance"], timeout=300, env={
+        "PGVIGIL_TEST_S3_URL": f"s3://{server.bucket()}/conformance", "PGVIGIL_TEST_S3_ENDPOINT": server.endpoint,
+        "PGVIGIL_TEST_S3_REGION": server.region, "AWS_ACCESS_KEY_ID": s3.key_id(server.kind, "alice"),
+        "AWS_SECRET_ACCESS_KEY": s3.SECRETS["alice"]})
+
+
+def test_tls_with_an_own_authority(scratch, rgw):
+    bucket = rgw.bucket()
+    site = make(scratch, rgw.section(bucket, endpoint=rgw.tls_endpoint, ca_file=rgw.ca_file))
+    site.backup()
+    site.write_config({"repository west": {"ca_file": None}})
+    assert_says(site.pgvigil.run("list", check=3), "certificate", "ca_file")
+    # The bucket in the host's name.
+    port = rgw.tls_endpoint.rsplit(":", 1)[1]
+    site.write_config({"repository west": {"ca_file": rgw.ca_file, "path_style": "no",
+                                           "endpoint": f"https://s3.localhost:{port}"}})
+    assert site.pgvigil.json("list")["repositories"][0]["clusters"]
+
+
+def test_storage_classes(scratch, rgw):
+    bucket = rgw.bucket()
+    site = make(scratch, rgw.section(bucket, storage_class="STANDARD_IA", storage_class_wal="GLACIER"))
+    site.backup()
+    client = rgw.client()
+    classes = {name: {k.lower(): v for k, v in client.request("HEAD", f"/{bucket}/{name}")[1].items()}.get(
+        "x-amz-storage-class", "STANDARD") for name in client.list(bucket)}
+
+    def of(pattern):
+        return {found for name, found in classes.items() if re.search(pattern, name)}
+
+    assert of("/pack/") == of("manifest") == {"STANDARD_IA"}
+    assert of(r"/[0-9A-F]{24}\.zst$") == {"GLACIER"}
+    assert of(r"\.json$") == of("refs") == {"STANDARD"}
+
+
+def test_credentials_of_the_environment(scratch, rgw):
+    """Credentials come from the environment here."""
+    cluster = scratch.cluster().start()
+    pgvigil = Pgvigil(scratch.path / "new.conf", cwd=scratch.path)
+    environment = {"AWS_ACCESS_KEY_ID": s3.key_id("rgw", "alice"), "AWS_SECRET_ACCESS_KEY": s3.SECRETS["alice"]}
+    bucket = rgw.bucket()
+    write_file(pgvigil.config, config_text({
+        "cluster": {"name": "main", "pgdata": cluster.data, "conninfo": cluster.conninfo,
+                    "state_dir": scratch.path / "state"},
+        "repository main": {"url": f"s3://{bucket}/vigil", "endpoint": rgw.endpoint}}))
+    done = pgvigil.run("init", env=environment)
+    assert f"made repository \"main\" at s3://{bucket}/vigil" in done.stderr
+    assert pgvigil.json("list", env=environment)["repositories"]
+
+
+# -- rights -----------------------------------------------------------------------------------------------------------
+
+RIGHTS = ("s3:GetObject", "s3:ListBucket", "s3:PutObject")
+
+
+def allow(server, bucket, actions, denied=()):
+    """bob may do this, and nothing else, in alice's bucket."""
+    policy = {"Version": "2012-10-17", "Statement": [
+        {"Effect": effect, "Principal": {"AWS": ["arn:aws:iam:::user/bob"]}, "Action": list(which),
+         "Resource": [f"arn:aws:s3:::{bucket}", f"arn:aws:s3:::{bucket}/*"]}
+        for effect, which in (("Allow", actions), ("Deny", denied)) if which]}
+    server.client().request("PUT", f"/{bucket}", {"policy": ""}, json.dumps(policy).encode())
+
+
+def test_three_rights_suffice(scratch, rgw):
+    bucket = rgw.bucket()
+    allow(rgw, bucket, RIGHTS)
+    site = make(scratch, rgw.section(bucket, user="bob"))
+    assert rgw.client("bob").request("DELETE", f"/{bucket}/vigil/pgvigil.json", check=False)[0] == 403
+    site.backup()
+    site.cluster.switch_wal()
+    site.pgvigil.run("check")
+    site.cluster.stop()
+    site.restore("r").stop()
+
+
+@pytest.mark.parametrize("missing", RIGHTS)
+def test_a_right_is_missing(scratch, rgw, missing):
+    bucket = rgw.bucket()
+    allow(rgw, bucket, RIGHTS, [missing])
+    site = make(scratch, rgw.section(bucket, user="bob"), init=False, settings={"archive_command": "/bin/true"})
+    done = site.pgvigil.run("init", check=3)
+    assert_says(done, "403 AccessDenied", "s3:ListBucket")
+
+
+# -- bad configurations -----------------------------------------------------------------------------------------------
+
+BAD = {
+    "bucket": ({"url": "s3://nobodys-bucket/vigil"}, ("404 NoSuchBucket", "make the bucket")),
+    "key": ({"access_key_id": "NOBODY"}, ("403 InvalidAccessKeyId", "does not know this access_key_id")),
+    "secret": ({"secret_access_key": "wrong"}, ("403 SignatureDoesNotMatch", "does not belong to access_key_id")),
+    "endpoint": ({"endpoint": "http://127.0.0.1:9"}, ("127.0.0.1:9", "attempts", "is the endpoint right")),
+    "host": ({"endpoint": "http://nobody.invalid"}, ("nobody.invalid", "is the endpoint right")),
+}
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_bad_configuration(scratch, rgw, what):
+    change, words = BAD[what]
+    site = make(scratch, rgw.section(rgw.bucket(), timeout="2 s"))
+    site.write_config({"repository west": change})
+    started = time.monotonic()
+    for command in (("list",), ("backup",)):
+        done = site.pgvigil.run(*command, check=3)
+        assert_says(done, *words)
+        assert s3.SECRETS["alice"] not in done.stdout + done.stderr
+    assert time.monotonic() - started < 30
+
+
+def test_wrong_region(scratch):
+    swift = need("swift")
+    site = make(scratch, swift.section(swift.bucket()))
+    site.write_config({"repository west": {"region": "south"}})
+    assert_says(site.pgvigil.run("list", check=3), "AuthorizationHeaderMalformed", "set region = north")
+
+
+def test_a_readable_secret_is_refused(scratch, rgw):
+    site = make(scratch, rgw.section(rgw.bucket()))
+    site.config.chmod(0o644)
+    assert_says(site.pgvigil.run("list", check=2), "secret_access_key", "chmod o=")
+
+
+def test_no_server_of_s3(scratch, rgw):
+    class Page(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            body = b"<html><body>Welcome to our network</body></html>"
+            self.send_response(self.server.status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_):
+            pass
+
+    site = make(scratch, rgw.section(rgw.bucket(), timeout="2 s"))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Page) as page:
+        threading.Thread(target=page.serve_forever, daemon=True).start()
+        site.write_config({"repository west": {"endpoint": f"http://127.0.0.1:{page.server_address[1]}"}})
+        for page.status, rc in ((404, 3), (403, 3), (502, 3)):
+            assert_says(site.pgvigil.run("list", check=rc), f"server answered {page.status}", "does not speak S3")
+            got = site.pgvigil.run("archive-get", "00000001000000000000000A", scratch.path / "x", check=126)
+            assert not (scratch.path / "x").exists() and got.stderr
+        page.status = 200
+        assert site.pgvigil.run("list", check=False).rc in (3, 4)
+        page.shutdown()
+
+
+def test_another_clusters_bucket(scratch, rgw):
+    """A bucket that is not empty is not settled in; one that is another's after init is noticed."""
+    bucket, other = rgw.bucket(), rgw.bucket()
+    rgw.client().put(bucket, "vigil/somebody/elses", b"x")
+    site = make(scratch, rgw.section(bucket), init=False, settings={"archive_command": "/bin/true"})
+    assert_says(site.pgvigil.run("init", check=3), "is not empty and no repository of pgvigil")
+    site.write_config({"repository west": {"url": f"s3://{other}/vigil"}})
+    site.pgvigil.run("init")
+    third = rgw.bucket()
+    make(scratch, rgw.section(third), name="second")
+    site.write_config({"repository west": {"url": f"s3://{third}/vigil"}})
+    assert_says(site.pgvigil.run("backup", check=3), "is not the one it was before")
+
+
+# -- bad days ---------------------------------------------------------------------------------------------------------
+
+PASSING = {
+    "500": answer(500, "InternalError"),
+    "503": answer(503, "SlowDown", {"Retry-After": "1"}),
+    "429": answer(429, "TooManyRequests"),
+    "html 502": answer(502, body="<html>Bad Gateway</html>"),
+    "reset at once": reset(0),
+    "reset in the request": reset(2000),
+    "reset in the answer": reset(100, "answer"),
+    "reset before the answer's body": reset(0, "answer"),
+    "answer lost": lost_answer(),
+    "slow": slow(1.5),
+}
+
+
+@pytest.mark.parametrize("fault", PASSING)
+def test_what_passes_is_waited_for(west, fault):
+    """Each kind of request meets the fault twice; the backup restores byte for byte as the server has it."""
+    west.cluster.sql("create table t as select generate_series(1, 20000) as i")
+    for method in ("GET", "PUT", "HEAD"):
+        west.proxy.on(method, "", PASSING[fault], times=2)
+    west.proxy.on("PUT", "/pack/", PASSING[fault], times=2)
+    west.proxy.on("PUT", "backup.json", PASSING[fault])
+    west.backup()
+    west.proxy.clear()
+    west.proxy.on("PUT", "/wal/", PASSING[fault], times=2)
+    west.cluster.switch_wal()
+    west.proxy.clear()
+    for path in ("", "/pack/", "/wal/", "manifest"):
+        west.proxy.on("GET", path, PASSING[fault], times=2)
+    assert west.restore("r").scalar("select count(*) from t") == 20000
+
+
+@pytest.mark.parametrize("fault,words", (
+    (answer(503, "SlowDown"), ("server answered 503 SlowDown", "attempts in")),
+    (reset(0), ("attempts in",)),
+    (answer(403, "AccessDenied"), ("server answered 403 AccessDenied",)),
+    (answer(403, "RequestTimeTooSkewed", {"Date": "Tue, 24 Nov 2026 14:45:00 GMT"}),
+     ("RequestTimeTooSkewed", "Tue, 24 Nov 2026 14:45:00 GMT")),
+    (answer(400, "ExpiredToken"), ("ExpiredToken", "renew them")),
+    (answer(507, "QuotaExceeded"), ("QuotaExceeded",)),
+    (stall(30), ("attempts in",)),
+), ids=("503", "reset", "403", "skew", "expired", "quota", "stall"))
+def test_what_does_not_pass_is_said(west, fault, words):
+    west.write_config({"repository west": {"timeout": "3 s"}})
+    west.proxy.on("PUT", "/pack/", fault, times=None)
+    started = time.monotonic()
+    assert_says(west.backup(check=3), "could not write object", *words)
+    assert time.monotonic() - started < 60
+    assert not west.pgvigil.json("list")["repositories"][0]["clusters"][0]["backups"]
+    west.proxy.clear()
+    west.backup()
+    west.restore("r").stop()
+
+
+def test_push_gives_up_before_its_deadline(west):
+    west.write_config({"archive": {"timeout": "3 s"}, "repository west": {"timeout": "10 min"}})
+    west.cluster.configure(archive_command="/bin/false")
+    west.cluster.reload()
+    path = segment_file(west, 1)
+    west.proxy.on("*", "", answer(503, "SlowDown"), times=None)
+    started = time.monotonic()
+    done = west.pgvigil.run("archive-push", path, check=3)
+    assert time.monotonic() - started < 8
+    assert_says(done, "503 SlowDown", "attempts in")
+    west.proxy.clear()
+    west.pgvigil.run("archive-push", path)
+
+
+def test_damage_on_the_way_is_noticed(west):
+    west.backup()
+    for path in ("/pack/", "manifest", "/wal/"):
+        west.proxy.on("GET", path, corrupt(200), times=None)
+    done = west.pgvigil.run("restore", "--to", west.scratch.path / "r", check=4)
+    assert "damaged" in done.stderr
+    assert not (west.scratch.path / "r" / "global" / "pg_control").exists()
+    west.proxy.clear()
+    west.restore("again").stop()
+
+
+def test_the_server_goes_and_comes_back(scratch, rgw):
+    """In the middle of a backup, for three seconds."""
+    site = make(scratch, rgw.section(rgw.bucket(), timeout="1 min"))
+    site.cluster.sql("create table t as select i, repeat(md5(i::text), 20) as x from generate_series(1, 60000) as i")
+    with FaultProxy(rgw.port) as proxy:
+        site.write_config({"repository west": {"endpoint": proxy.endpoint}})
+        went = threading.Event()
+
+        def go_away(exchange):
+            if not went.is_set():
+                went.set()
+                with rgw.down():
+                    proxy.stopping.wait(3)
+            exchange.forward()
+
+        proxy.on("PUT", "/pack/", go_away, skip=1)
+        site.backup(timeout=180)
+        assert went.is_set()
+        assert site.restore("r").scalar("select count(*) from t") == 60000
+
+
+def test_the_signed_digest_is_that_of_the_object(west):
+    """The server was told the SHA-256 of what it was to store; what it has, has it, trailer included."""
+    west.backup()
+    client, bucket = west.server.client(), west.bucket
+    for name in client.list(bucket):
+        data = client.get(bucket, name)
+        # The trailer names the digest of all before it.
+        assert hashlib.sha256(data[:-128]).digest() in data[-128:], name
