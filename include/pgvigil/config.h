@@ -75,7 +75,7 @@ bool config_find(const char *name, char **path, struct error *err);
 bool config_find_only(const char *directory, char **path, struct error *err);
 
 /* The path that a name stands for, whether the file exists or not (init makes it). Caller frees. */
-bool config_path(const char *name, char **path, struct error *err);
+bool config_find_path(const char *name, char **path, struct error *err);
 
 bool config_load(const char *path, struct config **config, struct error *err);
 

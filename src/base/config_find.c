@@ -18,7 +18,7 @@ static bool config_ends_in_conf(const char *name)
     return length > 5 && strcmp(name + length - 5, ".conf") == 0;
 }
 
-bool config_path(const char *name, char **path, struct error *err)
+bool config_find_path(const char *name, char **path, struct error *err)
 {
     if (strchr(name, '/') || config_ends_in_conf(name))
         return files_absolute(name, path, err);
@@ -77,7 +77,7 @@ bool config_find(const char *name, char **path, struct error *err)
         name = getenv("PGVIGIL_CONFIG");
     if (!name || name[0] == '\0')
         return config_find_only(CONFIG_DIRECTORY, path, err);
-    if (!config_path(name, path, err))
+    if (!config_find_path(name, path, err))
         return false;
     if (stat(*path, &info) == 0)
         return true;

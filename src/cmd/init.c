@@ -74,7 +74,7 @@ static bool load(const char *config_name, const struct request *request, struct 
 
     if (name == NULL)
         name = "main";
-    if (!config_path(name, &path, err))
+    if (!config_find_path(name, &path, err))
         return false;
     if (access(path, F_OK) == 0)
         warn_of_answers(path, request);

@@ -132,7 +132,7 @@ static bool s3_take_info(const struct s3_store *store, const char *name,
     http_header(response, "last-modified", modified, sizeof(modified));
     info->size = strtoull(size, &end, 10);
     if (size[0] >= '0' && size[0] <= '9' && *end == '\0' &&
-        s3_parse_http_date(modified, &info->modified))
+        s3_list_parse_date(modified, &info->modified))
         return true;
     return error_set(err, ERROR_STORE,
                      "could not stat object \"%s\" in \"%s\": the server's answer has no length or "
@@ -317,14 +317,14 @@ static bool s3_remove(struct store *base, const char *name, struct error *err)
 /* The bucket is the owner's to make: with its region, its lifecycle and its rights. */
 static bool s3_create_place(struct store *base, struct error *err)
 {
-    return s3_check_bucket((struct s3_store *)base, err);
+    return s3_list_check_bucket((struct s3_store *)base, err);
 }
 
 static void s3_close(struct store *base)
 {
     struct s3_store *store = (struct s3_store *)base;
 
-    s3_bucket_close(&store->bucket);
+    s3_request_close_bucket(&store->bucket);
     free(store->prefix);
     free(base->url);
     free(store);
@@ -338,7 +338,7 @@ static const struct store_driver s3_driver = {
     .list = s3_list,
     .sync = s3_sync,
     .remove = s3_remove,
-    .remove_many = s3_remove_many,
+    .remove_many = s3_list_remove_many,
     .create_place = s3_create_place,
     .close = s3_close,
 };
@@ -371,7 +371,7 @@ bool s3_open(const struct config_repository *settings, struct store **result, st
         return false;
 
     struct s3_store *store = mem_calloc(1, sizeof(*store));
-    bool ok = s3_bucket_open(settings, bucket, &store->bucket, err);
+    bool ok = s3_request_open_bucket(settings, bucket, &store->bucket, err);
 
     if (ok) {
         store->base.driver = &s3_driver;

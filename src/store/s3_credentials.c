@@ -33,7 +33,7 @@ struct s3_credentials *s3_credentials_new(const struct config_repository *settin
     return credentials;
 }
 
-void s3_keys_free(struct s3_keys *keys)
+void s3_credentials_free_keys(struct s3_keys *keys)
 {
     if (keys->secret_access_key)
         explicit_bzero(keys->secret_access_key, strlen(keys->secret_access_key));
@@ -47,7 +47,7 @@ void s3_credentials_free(struct s3_credentials *credentials)
 {
     if (!credentials)
         return;
-    s3_keys_free(&credentials->keys);
+    s3_credentials_free_keys(&credentials->keys);
     pthread_mutex_destroy(&credentials->lock);
     free(credentials);
 }
@@ -217,7 +217,7 @@ static bool credentials_find(struct s3_credentials *credentials, struct s3_keys 
         return false;
     if (credentials_whole(keys))
         return true;
-    s3_keys_free(keys);
+    s3_credentials_free_keys(keys);
     if (s3_identity_fetch(keys, end, err))
         return true;
     error_context(err, "there are no credentials for repository \"%s\"",
@@ -245,9 +245,9 @@ bool s3_credentials_get(struct s3_credentials *credentials, struct s3_keys *keys
         /* Those of before serve as long as they are good, if no others can be had now. */
         if (!ok && credentials->have && clock_now() < credentials->end) {
             ok = true;
-            s3_keys_free(&found);
+            s3_credentials_free_keys(&found);
         } else {
-            s3_keys_free(&credentials->keys);
+            s3_credentials_free_keys(&credentials->keys);
             credentials->keys = found;
             credentials->end = end;
             credentials->have = ok;

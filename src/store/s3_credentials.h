@@ -28,7 +28,7 @@ void s3_credentials_free(struct s3_credentials *credentials);
 /* A copy of those in use, which the caller frees. ERROR_CONFIG when there are none. */
 bool s3_credentials_get(struct s3_credentials *credentials, struct s3_keys *keys,
                         struct error *err);
-void s3_keys_free(struct s3_keys *keys);
+void s3_credentials_free_keys(struct s3_keys *keys);
 
 /* The server says that they have expired: true if others can be had by the next s3_credentials_get. */
 bool s3_credentials_expired(struct s3_credentials *credentials);

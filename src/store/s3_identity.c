@@ -130,9 +130,9 @@ static char *identity_sts_url(const char *token)
     const char *region = environment("AWS_REGION");
     const char *endpoint = environment("AWS_ENDPOINT_URL_STS");
     const char *session = environment("AWS_ROLE_SESSION_NAME");
-    char *role = s3_encode(environment("AWS_ROLE_ARN"), S3_SLASH_IS_TEXT);
-    char *name = s3_encode(session ? session : "pgvigil", S3_SLASH_IS_TEXT);
-    char *encoded = s3_encode(token, S3_SLASH_IS_TEXT);
+    char *role = s3_sign_encode(environment("AWS_ROLE_ARN"), S3_SLASH_IS_TEXT);
+    char *name = s3_sign_encode(session ? session : "pgvigil", S3_SLASH_IS_TEXT);
+    char *encoded = s3_sign_encode(token, S3_SLASH_IS_TEXT);
     char *base = endpoint ? mem_strdup(endpoint)
                           : mem_printf("https://sts.%s%samazonaws.com", region ? region : "",
                                        region ? "." : "");

@@ -14,7 +14,7 @@
 #define PAGE 1000      /* as many as servers give at once, and take for removal */
 #define MD5_SIZE 16
 
-bool s3_parse_http_date(const char *text, int64_t *moment)
+bool s3_list_parse_date(const char *text, int64_t *moment)
 {
     struct tm parts = {.tm_isdst = 0};
     const char *end = strptime(text, "%a, %d %b %Y %H:%M:%S GMT", &parts);
@@ -74,7 +74,8 @@ static bool s3_list_take(const struct s3_xml_element *element, void *context, st
 static bool s3_list_ask(struct s3_store *store, const char *prefix, const char *after, int most,
                         struct http_response *response, struct error *err)
 {
-    char *start = s3_encode(after, S3_SLASH_IS_TEXT), *under = s3_encode(prefix, S3_SLASH_IS_TEXT);
+    char *start = s3_sign_encode(after, S3_SLASH_IS_TEXT),
+         *under = s3_sign_encode(prefix, S3_SLASH_IS_TEXT);
     char *query = mem_printf("list-type=2&max-keys=%d&prefix=%s%s%s", most, under,
                              *after ? "&start-after=" : "", start);
     const struct s3_request request = {
@@ -138,7 +139,7 @@ bool s3_list(struct store *base, const char *prefix, const char *after, store_li
     return ok;
 }
 
-bool s3_check_bucket(struct s3_store *store, struct error *err)
+bool s3_list_check_bucket(struct s3_store *store, struct error *err)
 {
     struct http_response response = {.status = 0};
     bool ok = s3_list_ask(store, store->prefix, "", 1, &response, err);
@@ -235,7 +236,8 @@ static bool s3_remove_page(struct s3_store *store, const char *const *names, siz
     return ok;
 }
 
-bool s3_remove_many(struct store *base, const char *const *names, size_t count, struct error *err)
+bool s3_list_remove_many(struct store *base, const char *const *names, size_t count,
+                         struct error *err)
 {
     for (size_t i = 0; i < count; i += PAGE)
         if (!s3_remove_page((struct s3_store *)base, names + i, count - i < PAGE ? count - i : PAGE,

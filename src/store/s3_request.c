@@ -50,8 +50,8 @@ static bool wants_path_style(const struct config_repository *settings, const cha
     return !strstr(host, "amazonaws.com") || strchr(name, '.');
 }
 
-bool s3_bucket_open(const struct config_repository *settings, const char *name,
-                    struct s3_bucket *bucket, struct error *err)
+bool s3_request_open_bucket(const struct config_repository *settings, const char *name,
+                            struct s3_bucket *bucket, struct error *err)
 {
     const char *region = first_of(settings->region, getenv("AWS_REGION"),
                                   first_of(getenv("AWS_DEFAULT_REGION"), NULL, "us-east-1"));
@@ -77,7 +77,7 @@ bool s3_bucket_open(const struct config_repository *settings, const char *name,
     return true;
 }
 
-void s3_bucket_close(struct s3_bucket *bucket)
+void s3_request_close_bucket(struct s3_bucket *bucket)
 {
     s3_credentials_free(bucket->credentials);
     http_free(bucket->http);
@@ -99,7 +99,7 @@ static bool payload_sha256(const struct store_body *body, char hex[S3_HEX_SHA256
         return true;
     }
     if (body->sha256) {
-        s3_hex(body->sha256, STORE_SHA256_SIZE, hex);
+        s3_sign_hex(body->sha256, STORE_SHA256_SIZE, hex);
         return true;
     }
 
@@ -119,7 +119,7 @@ static bool payload_sha256(const struct store_body *body, char hex[S3_HEX_SHA256
         mem_give_up("could not compute a SHA-256");
     EVP_MD_CTX_free(context);
     free(part);
-    s3_hex(digest, sizeof(digest), hex);
+    s3_sign_hex(digest, sizeof(digest), hex);
     return ok;
 }
 
@@ -148,7 +148,7 @@ static void sign(const struct s3_bucket *bucket, const struct s3_request *reques
 {
     add_header(sending, "host", bucket->host);
     add_header(sending, "x-amz-content-sha256", sending->sha256);
-    add_header(sending, "x-amz-date", s3_date(clock_now(), sending->date));
+    add_header(sending, "x-amz-date", s3_sign_date(clock_now(), sending->date));
     if (keys->session_token)
         add_header(sending, "x-amz-security-token", keys->session_token);
     for (size_t i = 0; i < request->header_count; i++)
@@ -188,13 +188,13 @@ static bool send_once(struct s3_bucket *bucket, const struct s3_request *request
         !s3_credentials_get(bucket->credentials, &keys, err))
         return false;
 
-    char *key = s3_encode(request->key ? request->key : "", S3_SLASH_SEPARATES);
+    char *key = s3_sign_encode(request->key ? request->key : "", S3_SLASH_SEPARATES);
     char *path = mem_printf("%s/%s", bucket->path, key);
     char *url = mem_printf("%s/%s%s%s", bucket->base, key, request->query ? "?" : "",
                            request->query ? request->query : "");
 
     sign(bucket, request, &keys, path, &sending);
-    s3_keys_free(&keys);
+    s3_credentials_free_keys(&keys);
     const struct http_request sent = {.method = request->method,
                                       .url = url,
                                       .headers = (const char *const *)sending.lines,

@@ -5,8 +5,8 @@
 #define PGVIGIL_STORE_S3_REQUEST_H
 
 #include "store/http.h"
+#include "store/s3_answer.h"
 #include "store/s3_credentials.h"
-#include "store/s3_error.h"
 #include "store/s3_sign.h"
 
 #define S3_REQUEST_HEADERS 12 /* at most, ours and those of the signature */
@@ -33,9 +33,9 @@ struct s3_request {
     int64_t deadline;
 };
 
-bool s3_bucket_open(const struct config_repository *settings, const char *name,
-                    struct s3_bucket *bucket, struct error *err);
-void s3_bucket_close(struct s3_bucket *bucket);
+bool s3_request_open_bucket(const struct config_repository *settings, const char *name,
+                            struct s3_bucket *bucket, struct error *err);
+void s3_request_close_bucket(struct s3_bucket *bucket);
 
 /* As http_perform. With credentials that have just expired, once more with fresh ones. */
 bool s3_request_send(struct s3_bucket *bucket, const struct s3_request *request,

@@ -13,14 +13,14 @@
 
 #define SHA256_SIZE 32
 
-char *s3_hex(const unsigned char *bytes, size_t length, char *text)
+char *s3_sign_hex(const unsigned char *bytes, size_t length, char *text)
 {
     for (size_t i = 0; i < length; i++)
         snprintf(text + 2 * i, 3, "%02x", bytes[i]);
     return text;
 }
 
-char *s3_date(int64_t now, char date[S3_DATE_SIZE])
+char *s3_sign_date(int64_t now, char date[S3_DATE_SIZE])
 {
     time_t seconds = (time_t)(now / 1000000);
     struct tm utc;
@@ -30,7 +30,7 @@ char *s3_date(int64_t now, char date[S3_DATE_SIZE])
     return date;
 }
 
-char *s3_encode(const char *text, enum s3_slash slash)
+char *s3_sign_encode(const char *text, enum s3_slash slash)
 {
     struct buffer encoded = BUFFER_INIT;
 
@@ -64,7 +64,7 @@ static char *sign_sha256(const char *text, char hex[S3_HEX_SHA256_SIZE])
 
     if (!EVP_Digest(text, strlen(text), digest, NULL, EVP_sha256(), NULL))
         mem_give_up("could not compute a SHA-256");
-    return s3_hex(digest, sizeof(digest), hex);
+    return s3_sign_hex(digest, sizeof(digest), hex);
 }
 
 /* "host;x-amz-date" */
@@ -123,7 +123,7 @@ char *s3_sign(const struct s3_signing *signing)
                          signing->access_key_id, scope);
     sign_names(signing, &authorization);
     buffer_append_format(&authorization, ", Signature=%s",
-                         s3_hex(result, sizeof(result), signature));
+                         s3_sign_hex(result, sizeof(result), signature));
     free(text);
     free(scope);
     return buffer_take_text(&authorization);

@@ -39,9 +39,9 @@ char *s3_sign(const struct s3_signing *signing);
 /* Appends text as it stands in URLs and in what is signed: all but letters, digits and "-._~" as
  * %XX; '/' as it is if it separates. The caller frees it. */
 enum s3_slash { S3_SLASH_SEPARATES, S3_SLASH_IS_TEXT };
-char *s3_encode(const char *text, enum s3_slash slash);
+char *s3_sign_encode(const char *text, enum s3_slash slash);
 
-char *s3_hex(const unsigned char *bytes, size_t length, char *text);
-char *s3_date(int64_t now, char date[S3_DATE_SIZE]); /* microseconds since 1970 */
+char *s3_sign_hex(const unsigned char *bytes, size_t length, char *text);
+char *s3_sign_date(int64_t now, char date[S3_DATE_SIZE]); /* microseconds since 1970 */
 
 #endif

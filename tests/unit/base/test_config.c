@@ -321,7 +321,7 @@ START_TEST(test_find)
     ck_assert_ptr_nonnull(strstr(err.hint, "pgvigil init"));
     ck_assert(!config_find("no such", &path, &err));
     ck_assert_str_eq(err.message, "invalid configuration name \"no such\"");
-    ck_assert(config_path("main", &path, &err));
+    ck_assert(config_find_path("main", &path, &err));
     ck_assert_str_eq(path, "/etc/pgvigil/main.conf");
     free(path);
 }

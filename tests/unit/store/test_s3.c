@@ -7,8 +7,8 @@
 #include "pgvigil/mem.h"
 #include "pgvigil/store.h"
 #include "store/gather.h"
+#include "store/s3_answer.h"
 #include "store/s3_credentials.h"
-#include "store/s3_error.h"
 #include "store/s3_list.h"
 #include "store/s3_sign.h"
 #include "store/s3_xml.h"
@@ -66,9 +66,9 @@ END_TEST
 
 START_TEST(encoding)
 {
-    char *path = s3_encode("a b/c+d~\xc3\xa4", S3_SLASH_SEPARATES);
-    char *text = s3_encode("a/b=&", S3_SLASH_IS_TEXT);
-    char *nothing = s3_encode("", S3_SLASH_IS_TEXT);
+    char *path = s3_sign_encode("a b/c+d~\xc3\xa4", S3_SLASH_SEPARATES);
+    char *text = s3_sign_encode("a/b=&", S3_SLASH_IS_TEXT);
+    char *nothing = s3_sign_encode("", S3_SLASH_IS_TEXT);
 
     ck_assert_str_eq(path, "a%20b/c%2Bd~%C3%A4");
     ck_assert_str_eq(text, "a%2Fb%3D%26");
@@ -84,11 +84,11 @@ START_TEST(dates)
     char date[S3_DATE_SIZE];
     int64_t moment;
 
-    ck_assert_str_eq(s3_date(INT64_C(1369353600000000), date), "20130524T000000Z");
-    ck_assert(s3_parse_http_date("Fri, 24 May 2013 00:00:00 GMT", &moment));
+    ck_assert_str_eq(s3_sign_date(INT64_C(1369353600000000), date), "20130524T000000Z");
+    ck_assert(s3_list_parse_date("Fri, 24 May 2013 00:00:00 GMT", &moment));
     ck_assert_int_eq(moment, INT64_C(1369353600000000));
-    ck_assert(!s3_parse_http_date("", &moment));
-    ck_assert(!s3_parse_http_date("Fri, 24 May 2013 00:00:00 GMT+1", &moment));
+    ck_assert(!s3_list_parse_date("", &moment));
+    ck_assert(!s3_list_parse_date("Fri, 24 May 2013 00:00:00 GMT+1", &moment));
 }
 END_TEST
 
@@ -201,7 +201,7 @@ static void check_keys(const struct config_repository *settings, const char *id,
     ck_assert_str_eq(keys.secret_access_key, secret);
     ck_assert_pstr_eq(keys.session_token, token);
     ck_assert(!s3_credentials_expired(credentials));
-    s3_keys_free(&keys);
+    s3_credentials_free_keys(&keys);
     s3_credentials_free(credentials);
 }
 

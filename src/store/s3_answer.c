@@ -1,5 +1,5 @@
-/* s3_error.c - what answers of S3 servers mean */
-#include "store/s3_error.h"
+/* s3_answer.c - what answers of S3 servers mean */
+#include "store/s3_answer.h"
 
 #include <stdarg.h>
 #include <stdio.h>

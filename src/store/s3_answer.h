@@ -1,8 +1,8 @@
 /*
- * s3_error.h - what answers of S3 servers mean (Amazon S3 API Reference, "Error responses")
+ * s3_answer.h - what answers of S3 servers mean (Amazon S3 API Reference, "Error responses")
  */
-#ifndef PGVIGIL_STORE_S3_ERROR_H
-#define PGVIGIL_STORE_S3_ERROR_H
+#ifndef PGVIGIL_STORE_S3_ANSWER_H
+#define PGVIGIL_STORE_S3_ANSWER_H
 
 #include "pgvigil/error.h"
 #include "store/http.h"
