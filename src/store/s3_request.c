@@ -58,14 +58,16 @@ bool s3_request_open_bucket(const struct config_repository *settings, const char
     char *standard = mem_printf("https://s3.%s.amazonaws.com", region);
     int64_t patience =
         settings->timeout / 2 < HTTP_PATIENCE ? settings->timeout / 2 : HTTP_PATIENCE;
-    const char *scheme;
-    char *host;
+    const char *scheme = NULL;
+    char *host = NULL;
     bool ok = split_endpoint(first_of(settings->endpoint, NULL, standard), &scheme, &host, err) &&
               http_new(settings->ca_file, patience, &bucket->http, err);
 
     free(standard);
-    if (!ok)
+    if (!ok) {
+        free(host);
         return false;
+    }
 
     bool path_style = wants_path_style(settings, host, name);
     bucket->host = path_style ? mem_strdup(host) : mem_printf("%s.%s", name, host);

@@ -91,9 +91,9 @@ def test_init_refuses_a_place_that_is_not_its_own(scratch):
     ({"--pgdata": "/tmp"}, ["/tmp", "data directory"]),
     ({"--pgdata": "relative"}, ["relative", "absolute"]),
     ({"--url": "/no/scheme"}, ["/no/scheme", "file://"]),
-    ({"--url": "s3://bucket/prefix"}, ["s3://bucket/prefix"]),
+    ({"--url": "ftp://host/prefix"}, ["ftp://host/prefix"]),
     ({"--url": None}, ["there is no configuration file", "--url"]),
-], ids=["no pgdata", "not a pgdata", "relative", "no scheme", "s3", "no url"])
+], ids=["no pgdata", "not a pgdata", "relative", "no scheme", "ftp", "no url"])
 def test_init_writes_no_configuration_from_wrong_answers(scratch, broken, pieces):
     place = scratch.mkdir("new")
     answers = {"--pgdata": "/tmp", "--url": f"file://{place}/repository", "--state-dir": f"{place}/state"}
