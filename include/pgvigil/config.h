@@ -16,13 +16,15 @@
 #define CONFIG_DIRECTORY "/etc/pgvigil"
 
 enum config_choice { CONFIG_UNSET, CONFIG_NO, CONFIG_YES };
+enum config_copy { CONFIG_COPY_SYNC, CONFIG_COPY_ASYNC };
 
 struct config_repository {
-    char *name;          /* letters, digits, '_' and '-'; at most 63 */
-    char *url;           /* file:///absolute/path or s3://bucket/prefix */
-    int line;            /* where its section starts */
-    int64_t timeout;     /* microseconds for one request with all its attempts, default 5 min */
-    uint64_t rate_limit; /* bytes a second, both ways together; 0: none */
+    char *name;            /* letters, digits, '_' and '-'; at most 63 */
+    char *url;             /* file:///absolute/path or s3://bucket/prefix */
+    int line;              /* where its section starts */
+    enum config_copy copy; /* sync: written by every push and backup; async: by copy */
+    int64_t timeout;       /* microseconds for one request with all its attempts, default 5 min */
+    uint64_t rate_limit;   /* bytes a second, both ways together; 0: none */
 
     /* Of s3:// only; NULL: not given. */
     char *endpoint; /* https://host:port; without one, Amazon's */
@@ -54,6 +56,7 @@ struct config {
     struct {
         int compress_level; /* zstd, 1..19, default 3 */
         int64_t timeout;    /* microseconds for one push, default 1 min; > 0 */
+        int require;        /* sync repositories that must have a WAL file, default 1 */
     } archive;
 
     struct {

@@ -50,6 +50,12 @@ bool repository_open_until(const struct config *config, const struct config_repo
                            int64_t deadline, struct repository **repository, struct error *err);
 void repository_close(struct repository *repository);
 
+/* One that writes into all of these (borrowed, open, of the same cluster selected) at once, and reads
+ * nothing: see store/fanout.h. repository_joined_failure and _outcome tell of each one's part. */
+struct repository *repository_join(struct repository *const *members, size_t count);
+bool repository_joined_failure(const struct repository *joint, size_t member, struct error *err);
+enum store_outcome repository_joined_outcome(const struct repository *joint, size_t member);
+
 /* For init: makes the place and its pgvigil.json where they are missing, and pins the id. Refuses a
  * place that was pinned before and has no pgvigil.json now, and a directory that has other things
  * in it. *created tells whether it made one. */

@@ -8,7 +8,8 @@
 #include <stdint.h>
 
 #include "pgvigil/history.h"
-#include "pgvigil/repository.h"
+#include "pgvigil/layout.h"
+#include "pgvigil/repository_set.h"
 #include "pgvigil/wal.h"
 
 /* Consecutive segments of one timeline. */
@@ -37,15 +38,18 @@ struct wal_source {
 };
 
 /*
- * Stores one WAL file (segment, .partial, .backup, .history), under the rules of promise 2: the
- * name free: stored; taken with the same raw digest: made durable again and WAL_ALREADY_THERE;
- * taken with another content: ERROR_INTEGRITY naming both digests. A .partial with another content
- * has another name and never conflicts. Before anything is stored the file is checked: a segment's
- * length and first page against its name and the cluster, a history for being one, a .backup for
- * its form.
+ * Stores one WAL file (segment, .partial, .backup, .history) into all open members of a set, read and
+ * compressed once, under the rules of promise 2: the name free: stored; taken with the same raw
+ * digest: made durable again; taken with another content: ERROR_INTEGRITY naming both digests. A
+ * .partial with another content has another name and never conflicts. Before anything is stored the
+ * file is checked: a segment's length and first page against its name and the cluster, a history for
+ * being one, a .backup for its form.
+ *
+ * A member that cannot take it is left out, with its error: the caller judges whether the others are
+ * enough. object gets the name under which it lies. WAL_ALREADY_THERE: in all of them.
  */
-bool wal_archive_store(struct repository *repository, const struct wal_source *source, int level,
-                       enum wal_outcome *outcome, struct error *err);
+bool wal_archive_store(struct repository_set *set, const struct wal_source *source, int level,
+                       enum wal_outcome *outcome, char object[LAYOUT_NAME_SIZE], struct error *err);
 
 /* Gives the raw bytes of a WAL file; proven only once true is returned. A segment's first page
  * is checked against its name and the cluster. ERROR_NOT_FOUND if there is no such object. Of a

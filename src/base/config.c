@@ -47,6 +47,8 @@ static bool config_sse(const struct config_key *key, const char *value, void *ta
                        struct error *err);
 static bool config_yes_or_no(const struct config_key *key, const char *value, void *target,
                              struct error *err);
+static bool config_copy(const struct config_key *key, const char *value, void *target,
+                        struct error *err);
 static bool config_rate(const struct config_key *key, const char *value, void *target,
                         struct error *err);
 static bool config_integer(const struct config_key *key, const char *value, void *target,
@@ -67,6 +69,7 @@ static const struct config_key config_keys[] = {
     {"cluster", "conninfo", config_text, IN_CONFIG(conninfo), 0, 0},
     {"cluster", "state_dir", config_directory, IN_CONFIG(state_dir), 0, 0},
     {"repository", "url", config_url, IN_REPOSITORY(url), 0, 0},
+    {"repository", "copy", config_copy, IN_REPOSITORY(copy), 0, 0},
     {"repository", "timeout", config_duration, IN_REPOSITORY(timeout), CLOCK_SECOND,
      24 * CONFIG_HOUR},
     {"repository", "rate_limit", config_rate, IN_REPOSITORY(rate_limit), 64 * 1024, INT64_MAX},
@@ -87,6 +90,7 @@ static const struct config_key config_keys[] = {
     {"archive", "compress_level", config_integer, IN_CONFIG(archive.compress_level), 1, 19},
     {"archive", "timeout", config_duration, IN_CONFIG(archive.timeout), CLOCK_SECOND,
      24 * CONFIG_HOUR},
+    {"archive", "require", config_integer, IN_CONFIG(archive.require), 1, 64},
     {"backup", "jobs", config_integer, IN_CONFIG(backup.jobs), 1, 128},
     {"backup", "compress_level", config_integer, IN_CONFIG(backup.compress_level), 1, 19},
     {"backup", "timeout", config_duration, IN_CONFIG(backup.timeout), CLOCK_SECOND,
@@ -209,6 +213,18 @@ static bool config_yes_or_no(const struct config_key *key, const char *value, vo
     return true;
 }
 
+static bool config_copy(const struct config_key *key, const char *value, void *target,
+                        struct error *err)
+{
+    enum config_copy *copy = target;
+
+    if (strcmp(value, "sync") != 0 && strcmp(value, "async") != 0)
+        return error_set(err, ERROR_CONFIG, "\"%s\" must be sync or async, not \"%s\"", key->key,
+                         value);
+    *copy = value[0] == 's' ? CONFIG_COPY_SYNC : CONFIG_COPY_ASYNC;
+    return true;
+}
+
 static bool config_rate(const struct config_key *key, const char *value, void *target,
                         struct error *err)
 {
@@ -274,9 +290,6 @@ static bool config_start_repository(struct config_reader *reader, const struct c
             return error_set(err, ERROR_CONFIG, "repository \"%s\" was defined in line %d already",
                              entry->name, config->repositories[i].line);
     }
-    if (config->repository_count > 0)
-        return error_set(err, ERROR_CONFIG, "this version keeps one repository per cluster");
-
     config->repositories = mem_grow(config->repositories, config->repository_count,
                                     &reader->capacity, sizeof(*config->repositories));
     config->repositories[config->repository_count++] = (struct config_repository){
@@ -376,6 +389,21 @@ static bool config_check_repository(const struct config *config,
                                repository->line, repository->name, wrong);
 }
 
+static bool config_check_sync(const struct config *config, struct error *err)
+{
+    int sync = 0;
+
+    for (size_t i = 0; i < config->repository_count; i++)
+        sync += config->repositories[i].copy == CONFIG_COPY_SYNC;
+    if (sync >= config->archive.require)
+        return true;
+    error_set(err, ERROR_CONFIG, "%s: \"require\" in section [archive] is %d, but %s", config->path,
+              config->archive.require,
+              sync == 0 ? "no repository has \"copy = sync\""
+                        : "fewer repositories have \"copy = sync\"");
+    return error_hint(err, "a push is acknowledged once that many sync repositories have the file");
+}
+
 static bool config_check_complete(const struct config_reader *reader, struct error *err)
 {
     const struct config *config = reader->config;
@@ -395,7 +423,7 @@ static bool config_check_complete(const struct config_reader *reader, struct err
     for (size_t i = 0; i < config->repository_count; i++)
         if (!config_check_repository(config, &config->repositories[i], err))
             return false;
-    return true;
+    return config_check_sync(config, err);
 }
 
 static void config_set_defaults(struct config *config)
@@ -405,6 +433,7 @@ static void config_set_defaults(struct config *config)
     config->conninfo = mem_strdup("");
     config->archive.compress_level = 3;
     config->archive.timeout = 60 * CLOCK_SECOND;
+    config->archive.require = 1;
     config->backup.jobs = processors < 8 ? processors : 8;
     config->backup.compress_level = 1;
     config->backup.timeout = CONFIG_HOUR;

@@ -17,6 +17,7 @@ const struct cmd cmd_table[] = {
     {"archive-push", "store one WAL file (archive_command)", cmd_archive_push},
     {"archive-get", "bring one WAL file back (restore_command)", cmd_archive_get},
     {"backup", "take a base backup", cmd_backup},
+    {"copy", "bring repositories level", cmd_copy},
     {"list", "show backups, WAL and gaps in it", cmd_list},
     {"restore", "bring a data directory back, at any moment", cmd_restore},
     {"version", "show the version of pgvigil and of its libraries", cmd_version},

@@ -29,6 +29,7 @@ int cmd_check(const char *config_name, int argc, char **argv);
 int cmd_archive_push(const char *config_name, int argc, char **argv);
 int cmd_archive_get(const char *config_name, int argc, char **argv);
 int cmd_backup(const char *config_name, int argc, char **argv);
+int cmd_copy(const char *config_name, int argc, char **argv);
 int cmd_list(const char *config_name, int argc, char **argv);
 int cmd_restore(const char *config_name, int argc, char **argv);
 int cmd_version(const char *config_name, int argc, char **argv);

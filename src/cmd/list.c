@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "cmd/cmd.h"
+#include "pgvigil/debt.h"
 #include "pgvigil/layout.h"
 #include "pgvigil/log.h"
 #include "pgvigil/mem.h"
@@ -45,7 +46,8 @@ static void read_repository(const struct config *config, struct list_repository 
 {
     struct repository *repository;
 
-    if (!repository_open(config, entry->config, &repository, &entry->error))
+    if (!debt_count(config, entry->config->name, &entry->owed, &entry->error) ||
+        !repository_open(config, entry->config, &repository, &entry->error))
         return;
     memcpy(entry->id, repository->id, sizeof(entry->id));
     read_surveys(repository, entry, &entry->error);

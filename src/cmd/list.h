@@ -14,6 +14,7 @@ struct list_repository {
     char id[REPOSITORY_ID_SIZE];
     struct survey **surveys; /* one for each system identifier, ascending */
     size_t count;
+    size_t owed;        /* WAL files that were pushed while it could not be reached */
     struct error error; /* why it could not be read; ERROR_NONE if it could */
 };
 

@@ -167,6 +167,7 @@ static json_t *make_repository(const struct list_repository *entry)
     json_out_put(object, "name", json_out_text(entry->config->name));
     json_out_put(object, "url", json_out_text(entry->config->url));
     json_out_put(object, "id", entry->id[0] ? json_out_text(entry->id) : json_null());
+    json_out_put(object, "owed_wal_files", json_integer((json_int_t)entry->owed));
     json_out_put(object, "error", failed ? json_out_text(entry->error.message) : json_null());
     json_out_put(object, "clusters", clusters);
     return object;

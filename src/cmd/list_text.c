@@ -249,6 +249,12 @@ static void print_repository(const struct list *list, const struct list_reposito
     buffer_append_format(out, "Repository %s (%s)\n", entry->config->name, entry->config->url);
     for (size_t i = 0; i < entry->count; i++)
         print_survey(entry->surveys[i], out);
+    if (entry->owed > 0)
+        buffer_append_format(out,
+                             "\n  is owed %zu WAL file%s that %s pushed while it could not be "
+                             "reached\n",
+                             entry->owed, entry->owed == 1 ? "" : "s",
+                             entry->owed == 1 ? "was" : "were");
     if (entry->error.code != ERROR_NONE)
         buffer_append_string(out, "\ncould not be read: see the messages\n");
     else if (entry->count == 0)

@@ -16,6 +16,7 @@
 #include "job/server_site.h"
 #include "pgvigil/clock.h"
 #include "pgvigil/connection.h"
+#include "pgvigil/debt.h"
 #include "pgvigil/lock.h"
 #include "pgvigil/log.h"
 #include "pgvigil/mem.h"
@@ -30,7 +31,7 @@
 struct backup {
     const struct config *config;
     struct lock *lock;
-    struct repository *repository;
+    struct repository_set set;
     struct connection *connection;
     const struct connection_server *server;
     char *data_directory;
@@ -58,7 +59,7 @@ static void free_backup(struct backup *backup)
     free(backup->stop.label);
     free(backup->stop.tablespace_map);
     free(backup->data_directory);
-    repository_close(backup->repository);
+    repository_set_close(&backup->set);
     lock_release(backup->lock);
     backup_info_free(backup->info);
 }
@@ -89,10 +90,36 @@ static bool prepare(struct backup *backup, struct error *err)
     backup->reading.directory = open(backup->data_directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (backup->reading.directory < 0)
         return error_set_errno(err, "could not open directory \"%s\"", backup->data_directory);
-    if (!repository_open(config, &config->repositories[0], &backup->repository, err))
+    if (!repository_set_open(config, REPOSITORY_SET_ASK_ALL, backup->server->system_identifier, 0,
+                             1, &backup->set, err))
         return false;
-    repository_select(backup->repository, backup->server->system_identifier);
-    return run_begin(backup->repository, "backup", 0, &backup->run, err);
+    repository_set_join(&backup->set, NULL);
+    return run_begin(backup->set.joint, "backup", 0, &backup->run, err);
+}
+
+/* What others have of WAL and these are owed, before the WAL of this backup is looked for there. */
+static void pay_debts(struct backup *backup)
+{
+    struct error err = ERROR_INIT;
+    size_t paid;
+
+    if (!debt_pay(&backup->set, SIZE_MAX, &paid, &err))
+        log_error(LOG_WARNING, &err);
+}
+
+/* The backup is safe in the others; nobody may overlook it. */
+static void warn_of_left_out(const struct backup *backup)
+{
+    for (size_t i = 0; i < backup->set.count; i++) {
+        const struct repository_set_member *member = &backup->set.members[i];
+        struct error why = member->error;
+
+        if (repository_set_has(&backup->set, i))
+            continue;
+        error_context(&why, "the backup is not in repository \"%s\"", member->config->name);
+        error_hint(&why, "`pgvigil copy --to %s` brings it there", member->config->name);
+        log_error(LOG_WARNING, &why);
+    }
 }
 
 static bool start(struct backup *backup, struct error *err)
@@ -159,7 +186,7 @@ static bool copy_files(struct backup *backup, int jobs, struct error *err)
 
     if (!find_files(backup, err))
         return false;
-    backup->packs = pack_set_new(backup->repository, backup->info->run);
+    backup->packs = pack_set_new(backup->set.joint, backup->info->run);
     if (!map_writer_new(backup->packs, level, backup_files_placed, &backup->maps, err))
         return false;
     backup->files->maps = backup->maps;
@@ -284,7 +311,7 @@ static bool stop(struct backup *backup, struct error *err)
 
 static bool commit(struct backup *backup, struct error *err)
 {
-    struct backup_commit whole = {.repository = backup->repository,
+    struct backup_commit whole = {.set = &backup->set,
                                   .run = backup->run,
                                   .state_dir = backup->config->state_dir,
                                   .files = backup->files,
@@ -292,8 +319,10 @@ static bool commit(struct backup *backup, struct error *err)
                                   .refs = pack_set_refs(backup->packs),
                                   .info = backup->info};
 
+    repository_set_drop_failed(&backup->set);
     progress_stage("waiting for WAL");
-    if (!backup_commit_wait(backup->repository, backup->info, backup->connection,
+    pay_debts(backup);
+    if (!backup_commit_wait(&backup->set, backup->info, backup->connection,
                             backup->config->backup.timeout, err))
         return false;
     progress_stage("committing");
@@ -313,6 +342,7 @@ bool backup_run(const struct config *config, const struct backup_request *reques
          stop(&backup, err) && commit(&backup, err);
     progress_stop();
     if (ok) {
+        warn_of_left_out(&backup);
         *info = backup.info;
         backup.info = NULL;
     }

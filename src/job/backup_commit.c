@@ -12,6 +12,8 @@
 #include <string.h>
 
 #include "job/arrival.h"
+#include "pgvigil/mem.h"
+#include "pgvigil/object_copy.h"
 #include "pgvigil/wal_archive.h"
 
 static uint64_t first_segment(const struct backup_info *info)
@@ -25,14 +27,32 @@ static uint64_t last_segment(const struct backup_info *info)
     return (info->stop_lsn - 1) / info->wal_segment_size;
 }
 
-bool backup_commit_wait(struct repository *repository, const struct backup_info *info,
+/* Another repository may do where this one cannot be reached. */
+static bool is_outage(const struct error *err)
+{
+    return err->code == ERROR_STORE;
+}
+
+bool backup_commit_wait(struct repository_set *set, const struct backup_info *info,
                         struct connection *connection, int64_t timeout, struct error *err)
 {
-    return arrival_wait(&(struct arrival){.timeline = info->timeline,
-                                          .first = first_segment(info),
-                                          .last = last_segment(info),
-                                          .segment_size = info->wal_segment_size},
-                        repository, connection, timeout, err);
+    const struct arrival arrival = {.timeline = info->timeline,
+                                    .first = first_segment(info),
+                                    .last = last_segment(info),
+                                    .segment_size = info->wal_segment_size};
+
+    for (size_t i = 0; i < set->count; i++) {
+        if (!repository_set_has(set, i))
+            continue;
+        if (arrival_wait(&arrival, set->members[i].repository, connection, timeout, err)) {
+            error_clear(err);
+            return true;
+        }
+        if (!is_outage(err))
+            return false;
+        repository_set_drop(set, i, err);
+    }
+    return false;
 }
 
 static bool store_manifest(const struct backup_commit *commit, struct error *err)
@@ -63,15 +83,17 @@ static bool store_manifest(const struct backup_commit *commit, struct error *err
         commit->info->file_count += file->kind != MANIFEST_DIRECTORY;
         commit->info->database_bytes += file->size;
     }
-    ok = ok && manifest_writer_store(writer, &meta, commit->repository, commit->info->run,
+    ok = ok && manifest_writer_store(writer, &meta, commit->set->joint, commit->info->run,
                                      commit->info->manifest_sha256, err);
     manifest_writer_free(writer);
     return ok;
 }
 
+/* Which of the packs are there with their size. */
 struct seen {
     const struct refs *refs;
-    size_t whole;
+    bool *whole; /* one for each pack of refs */
+    size_t lacking;
 };
 
 static bool see_pack(const char *name, const struct store_info *info, void *context,
@@ -82,55 +104,117 @@ static bool see_pack(const char *name, const struct store_info *info, void *cont
     const struct refs_pack *pack;
 
     (void)err;
-    if (layout_parse_pack(name, &id) && (pack = refs_find(seen->refs, &id)) != NULL &&
-        pack->size == info->size)
-        seen->whole++;
+    if (!layout_parse_pack(name, &id) || (pack = refs_find(seen->refs, &id)) == NULL ||
+        pack->size != info->size || seen->whole[pack - seen->refs->packs])
+        return true;
+    seen->whole[pack - seen->refs->packs] = true;
+    seen->lacking--;
     return true;
 }
 
-/* Lists the packs of every run that refs names and counts those that are there with their size. */
-static bool check_packs(const struct backup_commit *commit, struct error *err)
+/* Lists the packs of every run that refs names. */
+static bool see_packs(struct repository *repository, struct seen *seen, struct error *err)
 {
-    const struct refs *refs = commit->refs;
-    struct seen seen = {.refs = refs};
+    const struct refs *refs = seen->refs;
 
+    memset(seen->whole, 0, refs->count * sizeof(*seen->whole));
+    seen->lacking = refs->count;
     for (size_t i = 0; i < refs->count; i++) {
         char prefix[LAYOUT_NAME_SIZE];
 
         if (i > 0 && refs->packs[i].pack.run == refs->packs[i - 1].pack.run)
             continue;
         layout_pack_prefix(refs->packs[i].pack.run, prefix);
-        if (!repository_list(commit->repository, prefix, NULL, see_pack, &seen, err))
+        if (!repository_list(repository, prefix, NULL, see_pack, seen, err))
             return false;
     }
-    if (seen.whole == refs->count)
-        return true;
-    return error_set(err, ERROR_INTEGRITY,
-                     "%zu of the %zu packs of this backup are not in repository \"%s\"",
-                     refs->count - seen.whole, refs->count, commit->repository->name);
+    return true;
 }
 
-static bool check_wal(const struct backup_commit *commit, struct error *err)
+/* From the first of the others that has it. */
+static bool get_from_sibling(const struct repository_set *set, size_t member, const char *name,
+                             struct error *err)
 {
+    for (size_t i = 0; i < set->count; i++)
+        if (i != member && repository_set_has(set, i) &&
+            object_copy(set->members[i].repository, set->members[member].repository, name, err)) {
+            error_clear(err);
+            return true;
+        }
+    return false;
+}
+
+static bool level_packs(const struct backup_commit *commit, size_t member, struct seen *seen,
+                        struct error *err)
+{
+    char name[LAYOUT_NAME_SIZE];
+
+    for (size_t i = 0; i < seen->refs->count; i++)
+        if (!seen->whole[i])
+            get_from_sibling(commit->set, member, layout_pack(&seen->refs->packs[i].pack, name),
+                             err);
+    return see_packs(commit->set->members[member].repository, seen, err);
+}
+
+static bool check_packs(const struct backup_commit *commit, size_t member, struct error *err)
+{
+    struct repository *repository = commit->set->members[member].repository;
+    const size_t count = commit->refs->count;
+    struct seen seen = {.refs = commit->refs, .whole = mem_calloc(count + 1, sizeof(*seen.whole))};
+    bool ok = see_packs(repository, &seen, err) &&
+              (seen.lacking == 0 || level_packs(commit, member, &seen, err));
+
+    free(seen.whole);
+    if (!ok || seen.lacking == 0)
+        return ok;
+    return error_set(err, ERROR_INTEGRITY,
+                     "%zu of the %zu packs of this backup are not in repository \"%s\"",
+                     seen.lacking, count, repository->name);
+}
+
+/* What this repository does not have yet, others may. */
+static bool level_wal(const struct backup_commit *commit, size_t member, struct error *err)
+{
+    const struct backup_info *info = commit->info;
+    struct repository *repository = commit->set->members[member].repository;
+
+    for (uint64_t number = first_segment(info); number <= last_segment(info); number++) {
+        char file[WAL_NAME_SIZE], name[LAYOUT_NAME_SIZE];
+        bool exists;
+
+        wal_segment_name(info->timeline, number, info->wal_segment_size, file);
+        if (!wal_archive_exists(repository, file, &exists, err))
+            return false;
+        if (!exists)
+            get_from_sibling(commit->set, member, layout_wal_segment(file, name), err);
+    }
+    return true;
+}
+
+static bool check_wal(const struct backup_commit *commit, size_t member, struct error *err)
+{
+    struct repository *repository = commit->set->members[member].repository;
     const struct backup_info *info = commit->info;
     char name[WAL_NAME_SIZE];
     uint64_t missing;
     bool complete;
 
-    if (!wal_archive_complete(commit->repository, info->timeline, first_segment(info),
-                              last_segment(info), info->wal_segment_size, &complete, &missing, err))
+    if (!level_wal(commit, member, err) ||
+        !wal_archive_complete(repository, info->timeline, first_segment(info), last_segment(info),
+                              info->wal_segment_size, &complete, &missing, err))
         return false;
     if (complete)
         return true;
     return error_set(err, ERROR_INTEGRITY, "WAL segment %s is not in repository \"%s\"",
                      wal_segment_name(info->timeline, missing, info->wal_segment_size, name),
-                     commit->repository->name);
+                     repository->name);
 }
 
 /* Being listed is not being durable: whoever stored a segment may not have come to its fsync yet,
  * or have been killed before, and then no acknowledgement holds the server back from losing it too.
  * */
-static bool sync_wal(const struct backup_commit *commit, struct error *err)
+static bool sync_wal(const struct backup_commit *commit, struct repository *repository,
+                     struct error *err)
 {
     const struct backup_info *info = commit->info;
     bool ok = true;
@@ -139,40 +223,85 @@ static bool sync_wal(const struct backup_commit *commit, struct error *err)
         char file[WAL_NAME_SIZE], name[LAYOUT_NAME_SIZE], *full;
 
         wal_segment_name(info->timeline, number, info->wal_segment_size, file);
-        full = repository_object_name(commit->repository, layout_wal_segment(file, name));
-        ok = store_sync(commit->repository->store, full, err);
+        full = repository_object_name(repository, layout_wal_segment(file, name));
+        ok = store_sync(repository->store, full, err);
         free(full);
     }
     return ok;
 }
 
 /* Counts an object of this backup; that it can be looked up proves that it is there. */
-static bool count_object(const struct backup_commit *commit, const char *name, struct error *err)
+static bool count_object(struct repository *repository, const char *name, uint64_t *bytes,
+                         struct error *err)
 {
-    char *full = repository_object_name(commit->repository, name);
+    char *full = repository_object_name(repository, name);
     struct store_info info;
-    bool ok = store_stat(commit->repository->store, full, &info, err);
+    bool ok = store_stat(repository->store, full, &info, err);
 
     if (ok)
-        commit->info->stored_bytes += info.size;
+        *bytes += info.size;
     free(full);
     return ok;
 }
 
-bool backup_commit(const struct backup_commit *commit, struct error *err)
+static void count_packs(const struct backup_commit *commit)
 {
     struct backup_info *info = commit->info;
-    char name[LAYOUT_NAME_SIZE];
 
+    info->pack_bytes = info->stored_bytes = 0;
     for (size_t i = 0; i < commit->refs->count; i++) {
         info->pack_bytes += commit->refs->packs[i].size;
         if (commit->refs->packs[i].pack.run == info->run)
             info->stored_bytes += commit->refs->packs[i].size;
     }
-    return store_manifest(commit, err) &&
-           refs_store(commit->repository, info->run, commit->refs, info->refs_sha256, err) &&
-           count_object(commit, layout_manifest(info->run, name), err) &&
-           count_object(commit, layout_refs(info->run, name), err) && check_packs(commit, err) &&
-           check_wal(commit, err) && sync_wal(commit, err) && run_check(commit->run, err) &&
-           backup_info_store(commit->repository, info, err);
+}
+
+/* In one repository: its own listing decides. */
+static bool commit_in(const struct backup_commit *commit, size_t member, struct error *err)
+{
+    struct repository *repository = commit->set->members[member].repository;
+    struct backup_info *info = commit->info;
+    char name[LAYOUT_NAME_SIZE];
+
+    count_packs(commit);
+    return count_object(repository, layout_manifest(info->run, name), &info->stored_bytes, err) &&
+           count_object(repository, layout_refs(info->run, name), &info->stored_bytes, err) &&
+           check_packs(commit, member, err) && check_wal(commit, member, err) &&
+           sync_wal(commit, repository, err) && run_check(commit->run, err) &&
+           backup_info_store(repository, info, err);
+}
+
+/* In each that is left; true if in any. */
+static bool commit_everywhere(const struct backup_commit *commit, struct error *err)
+{
+    struct repository_set *set = commit->set;
+    struct error why = ERROR_INIT;
+    bool any = false;
+
+    for (size_t i = 0; i < set->count; i++) {
+        if (!repository_set_has(set, i))
+            continue;
+        if (commit_in(commit, i, &why)) {
+            any = true;
+            continue;
+        }
+        if (why.code == ERROR_CANCELLED) {
+            *err = why;
+            return false;
+        }
+        *err = why;
+        repository_set_drop(set, i, &why);
+    }
+    if (any)
+        error_clear(err);
+    return any;
+}
+
+bool backup_commit(const struct backup_commit *commit, struct error *err)
+{
+    if (!store_manifest(commit, err) || !refs_store(commit->set->joint, commit->info->run,
+                                                    commit->refs, commit->info->refs_sha256, err))
+        return false;
+    repository_set_drop_failed(commit->set);
+    return commit_everywhere(commit, err);
 }

@@ -7,15 +7,21 @@
 #include "job/backup_files.h"
 #include "pgvigil/backup_info.h"
 #include "pgvigil/connection.h"
+#include "pgvigil/repository_set.h"
 #include "pgvigil/run.h"
 
-/* Waits until every WAL segment from start to stop is in the repository, at most `timeout`. */
-bool backup_commit_wait(struct repository *repository, const struct backup_info *info,
+/* Waits until every WAL segment from start to stop is in one of the repositories, at most `timeout`
+ * each; one that cannot be asked meanwhile is left out. */
+bool backup_commit_wait(struct repository_set *set, const struct backup_info *info,
                         struct connection *connection, int64_t timeout, struct error *err);
 
-/* Stores manifest and refs, proves that all the backup needs is there, and commits. */
+/*
+ * Stores manifest and refs into all at once. Then, in each repository by itself: gets from the others
+ * what it lacks, proves that all the backup needs is there, and commits. Where that fails the backup
+ * is not listed; it is an error when it is listed nowhere.
+ */
 struct backup_commit {
-    struct repository *repository;
+    struct repository_set *set;
     struct run *run;
     const char *state_dir;
     const struct backup_files *files;

@@ -281,7 +281,7 @@ static bool fetch_prove_absent(const struct fetch *fetch, struct error *err)
     };
 
     for (size_t i = 0; i < count; i++)
-        if (fetch->sites[i].state != SITE_LEFT_OUT)
+        if (fetch->sites[i].state == SITE_ABSENT)
             absence.repositories[absence.count++] = fetch->sites[i].repository;
     bool ok = absence_prove(&absence, err);
     free(absence.repositories);
@@ -311,9 +311,24 @@ static void fetch_log_failures(const struct fetch *fetch)
             log_error(LOG_WARNING, &fetch->sites[i].error);
 }
 
+/* A file that was acknowledged is in as many repositories as archive.require says: where fewer than
+ * that cannot be asked, another one would have it. But damage is no absence. */
+static bool fetch_others_suffice(const struct fetch *fetch)
+{
+    int failed = 0, absent = 0;
+
+    for (size_t i = 0; i < fetch->config->repository_count; i++) {
+        if (fetch->sites[i].state == SITE_FAILED && fetch->sites[i].error.code == ERROR_INTEGRITY)
+            return false;
+        failed += fetch->sites[i].state == SITE_FAILED;
+        absent += fetch->sites[i].state == SITE_ABSENT;
+    }
+    return failed < fetch->config->archive.require && absent > 0;
+}
+
 static bool fetch_first_failure(const struct fetch *fetch, struct error *err)
 {
-    for (size_t i = 0; i < fetch->config->repository_count; i++)
+    for (size_t i = 0; i < fetch->config->repository_count && !fetch_others_suffice(fetch); i++)
         if (fetch->sites[i].state == SITE_FAILED) {
             *err = fetch->sites[i].error;
             if (err->code == ERROR_INTEGRITY && err->hint[0] == '\0')

@@ -10,7 +10,11 @@
 
 #include "pgvigil/clock.h"
 #include "pgvigil/control.h"
-#include "pgvigil/repository.h"
+#include "pgvigil/debt.h"
+#include "pgvigil/log.h"
+#include "pgvigil/repository_set.h"
+
+#define PAID_BY_ONE_PUSH 3 /* so that debts shrink while pushes stay quick */
 
 /* *found is false, without an error, when the directory is no data directory. */
 static bool ship_read_control(const char *directory, uint64_t *identifier, bool *found,
@@ -93,36 +97,88 @@ static bool ship_open(const char *path, struct wal_source *source, struct error 
     return false;
 }
 
-static bool ship_to(const struct config *config, const struct config_repository *which,
-                    uint64_t identifier, const struct wal_source *source, enum wal_outcome *outcome,
-                    struct error *err)
+/* What a repository could not take it is owed; that must be on disk before the push is acknowledged. */
+static bool ship_note_debts(const struct repository_set *set, uint64_t identifier,
+                            const struct wal_source *source, const char *object, struct error *err)
 {
-    struct repository *repository;
+    for (size_t i = 0; i < set->count; i++) {
+        const struct repository_set_member *member = &set->members[i];
+        struct error why = member->error;
 
-    if (!repository_open_until(config, which, source->deadline, &repository, err))
-        return false;
-    repository_select(repository, identifier);
-    bool ok = wal_archive_store(repository, source, config->archive.compress_level, outcome, err);
-    repository_close(repository);
-    return ok;
+        if (repository_set_has(set, i))
+            continue;
+        if (!debt_note(set->config, member->config->name, identifier, object, err))
+            return false;
+        error_context(&why, "could not store \"%s\" in repository \"%s\"", source->file,
+                      member->config->name);
+        error_hint(
+            &why, "archiving continues without \"%s\", which heals by itself once it answers again",
+            member->config->name);
+        log_error(LOG_WARNING, &why);
+    }
+    return true;
 }
 
-/* Every repository must have it. After a failure PostgreSQL pushes again, and those that have it
- * already say so. */
+/* Enough of them have it, or the error of the first that has not. */
+static bool ship_judge(const struct repository_set *set, const struct wal_source *source,
+                       struct error *err)
+{
+    int have = 0;
+
+    for (size_t i = 0; i < set->count; i++)
+        have += repository_set_has(set, i);
+    for (size_t i = 0; i < set->count && have < set->config->archive.require; i++)
+        if (!repository_set_has(set, i)) {
+            *err = set->members[i].error;
+            error_context(err, "could not store \"%s\" in repository \"%s\"", source->file,
+                          set->members[i].config->name);
+            if (set->config->archive.require > 1)
+                error_detail(err, "%d of the repositories have it, but \"require\" asks for %d",
+                             have, set->config->archive.require);
+            return false;
+        }
+    return true;
+}
+
+/* The file is safe: what else is owed can only be a warning. */
+static void ship_pay(struct repository_set *set)
+{
+    struct error err = ERROR_INIT;
+    size_t paid;
+
+    if (!debt_pay(set, PAID_BY_ONE_PUSH, &paid, &err))
+        log_error(LOG_WARNING, &err);
+}
+
+static bool ship_to_set(struct repository_set *set, uint64_t identifier,
+                        const struct wal_source *source, enum wal_outcome *outcome,
+                        struct error *err)
+{
+    char object[LAYOUT_NAME_SIZE];
+
+    if (!wal_archive_store(set, source, set->config->archive.compress_level, outcome, object,
+                           err) ||
+        !ship_judge(set, source, err) || !ship_note_debts(set, identifier, source, object, err))
+        return false;
+    ship_pay(set);
+    return true;
+}
+
+/* As many repositories as archive.require says must have it. After a failure PostgreSQL pushes again,
+ * and those that have it already say so. */
 static bool ship_to_all(const struct config *config, uint64_t identifier, const char *path,
                         enum wal_outcome *outcome, struct error *err)
 {
     struct wal_source source = {.deadline = clock_monotonic() + config->archive.timeout};
-    enum wal_outcome one;
-    bool ok = true;
+    struct repository_set set;
 
     if (!ship_open(path, &source, err))
         return false;
-    *outcome = WAL_ALREADY_THERE;
-    for (size_t i = 0; ok && i < config->repository_count; i++) {
-        ok = ship_to(config, &config->repositories[i], identifier, &source, &one, err);
-        if (ok && one == WAL_STORED)
-            *outcome = WAL_STORED;
+    bool ok = repository_set_open(config, REPOSITORY_SET_SKIP_DOWN, identifier, source.deadline,
+                                  config->archive.require, &set, err);
+    if (ok) {
+        ok = ship_to_set(&set, identifier, &source, outcome, err);
+        repository_set_close(&set);
     }
     close(source.fd);
     return ok;

@@ -10,6 +10,7 @@
 #include "pgvigil/log.h"
 #include "pgvigil/mem.h"
 #include "repo/identity.h"
+#include "store/fanout.h"
 
 static bool repository_new(const struct config *config, const struct config_repository *which,
                            struct repository **repository, struct error *err)
@@ -129,6 +130,36 @@ bool repository_open_until(const struct config *config, const struct config_repo
     }
     *repository = opened;
     return true;
+}
+
+struct repository *repository_join(struct repository *const *members, size_t count)
+{
+    struct store **stores = mem_calloc(count, sizeof(*stores));
+    struct repository *joint = mem_calloc(1, sizeof(*joint));
+    struct buffer names = BUFFER_INIT;
+
+    for (size_t i = 0; i < count; i++) {
+        stores[i] = members[i]->store;
+        buffer_append_format(&names, "%s%s", i > 0 ? ", " : "", members[i]->name);
+    }
+    joint->all = members[0]->all;
+    joint->store = fanout_new(stores, count, buffer_text(&names));
+    joint->name = joint->store->url;
+    joint->cluster = mem_strdup(members[0]->cluster);
+    repository_select(joint, members[0]->system_identifier);
+    buffer_free(&names);
+    free(stores);
+    return joint;
+}
+
+bool repository_joined_failure(const struct repository *joint, size_t member, struct error *err)
+{
+    return fanout_failure(joint->store, member, err);
+}
+
+enum store_outcome repository_joined_outcome(const struct repository *joint, size_t member)
+{
+    return fanout_outcome(joint->store, member);
 }
 
 /* What to stop a list with once the first object was seen; never leaves this file. */

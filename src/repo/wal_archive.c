@@ -30,10 +30,10 @@ static uint64_t archive_maximum(enum wal_file_kind kind)
     return WAL_SEGMENT_SIZE_MAXIMUM;
 }
 
-bool wal_archive_store(struct repository *repository, const struct wal_source *source, int level,
-                       enum wal_outcome *outcome, struct error *err)
+bool wal_archive_store(struct repository_set *set, const struct wal_source *source, int level,
+                       enum wal_outcome *outcome, char object[LAYOUT_NAME_SIZE], struct error *err)
 {
-    return wal_push(repository, source, level, outcome, err);
+    return wal_push(set, source, level, outcome, object, err);
 }
 
 /* A WAL file on its way back; its first page is kept to be checked when the rest is proven. */

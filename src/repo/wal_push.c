@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "pgvigil/layout.h"
+#include "pgvigil/mem.h"
 #include "pgvigil/object.h"
 #include "repo/wal_source.h"
 
@@ -120,18 +121,12 @@ static bool push_write_object(struct push *push, enum store_outcome *outcome, st
     return true;
 }
 
-static bool push_store_new(struct push *push, enum wal_outcome *outcome, struct error *err)
+/* Somebody was quicker, or a push before this one was killed: what is there? */
+static bool push_compare(struct push *push, enum wal_outcome *outcome, struct error *err)
 {
     struct trailer existing;
-    enum store_outcome stored;
     bool found;
 
-    if (!push_write_object(push, &stored, err))
-        return false;
-    *outcome = WAL_STORED;
-    if (stored == STORE_STORED)
-        return true;
-    /* Somebody was quicker. */
     if (!push_look(push, &existing, &found, err))
         return false;
     if (!found)
@@ -141,29 +136,119 @@ static bool push_store_new(struct push *push, enum wal_outcome *outcome, struct 
     return push_confirm(push, &existing, outcome, err);
 }
 
-bool wal_push(struct repository *repository, const struct wal_source *source, int level,
-              enum wal_outcome *outcome, struct error *err)
+static bool push_prepare(struct push *push, uint64_t system_identifier, struct error *err)
+{
+    if (!wal_source_check(push->source, system_identifier, err))
+        return false;
+    if (push->kind == TRAILER_PARTIAL && !wal_source_digest(push->source, push->raw_sha256, err))
+        return false;
+    layout_wal_file(&push->source->name, push->source->file, push->raw_sha256, push->object);
+    return true;
+}
+
+/* A file that is there already is compared without compressing it first. */
+static bool push_is_there(struct push *push, bool *digested, bool *there, struct error *err)
+{
+    struct trailer existing;
+    enum wal_outcome outcome;
+
+    if (!push_look(push, &existing, there, err) || !*there)
+        return err->code == ERROR_NONE;
+    if (!*digested && !wal_source_digest(push->source, push->raw_sha256, err))
+        return false;
+    *digested = true;
+    return push_confirm(push, &existing, &outcome, err);
+}
+
+/* An outage is one repository's matter; a conflict, or our own trouble, is everybody's. */
+static bool push_tolerate(struct repository_set *set, size_t member, struct error *err)
+{
+    if (err->code != ERROR_STORE)
+        return false;
+    repository_set_drop(set, member, err);
+    error_clear(err);
+    return true;
+}
+
+/* Chooses the members that do not have it yet; *any: there are some. */
+static bool push_look_everywhere(struct repository_set *set, struct push *push, bool *lacking,
+                                 bool *any, struct error *err)
+{
+    bool digested = push->kind == TRAILER_PARTIAL, there;
+
+    *any = false;
+    for (size_t i = 0; i < set->count; i++) {
+        if (!repository_set_has(set, i))
+            continue;
+        push->repository = set->members[i].repository;
+        if (push_is_there(push, &digested, &there, err)) {
+            lacking[i] = !there;
+            *any = *any || !there;
+        } else if (!push_tolerate(set, i, err)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* After the joint put: in those that had the name meanwhile, is it the same? */
+static bool push_settle(struct repository_set *set, struct push *push, enum store_outcome joint,
+                        struct error *err)
+{
+    enum wal_outcome ignored;
+
+    repository_set_drop_failed(set);
+    for (size_t i = 0; joint == STORE_TAKEN && i < set->count; i++) {
+        if (!repository_set_has(set, i) || set->members[i].place < 0 ||
+            repository_set_outcome(set, i) == STORE_STORED)
+            continue;
+        push->repository = set->members[i].repository;
+        if (!push_compare(push, &ignored, err) && !push_tolerate(set, i, err))
+            return false;
+    }
+    return true;
+}
+
+/* One read, one compression, into all that lack it. */
+static bool push_store(struct repository_set *set, struct push *push, const bool *lacking,
+                       struct error *err)
+{
+    enum store_outcome stored;
+
+    repository_set_join(set, lacking);
+    push->repository = set->joint;
+    if (push_write_object(push, &stored, err))
+        return push_settle(set, push, stored, err);
+    /* Nobody took it. One that is joined alone is left out here. */
+    repository_set_drop_failed(set);
+    for (size_t i = 0; i < set->count; i++)
+        if (repository_set_has(set, i) && set->members[i].place >= 0)
+            return push_tolerate(set, i, err);
+    return true;
+}
+
+bool wal_push(struct repository_set *set, const struct wal_source *source, int level,
+              enum wal_outcome *outcome, char object[LAYOUT_NAME_SIZE], struct error *err)
 {
     struct push push = {
-        .repository = repository,
         .source = source,
         .level = level,
         .kind = wal_source_kind(source->name.kind),
     };
-    struct trailer existing;
-    bool found;
+    bool *lacking = mem_calloc(set->count, sizeof(*lacking));
+    uint64_t identifier = 0;
+    bool any = false;
 
-    if (!wal_source_check(source, repository->system_identifier, err))
-        return false;
-    if (push.kind == TRAILER_PARTIAL && !wal_source_digest(source, push.raw_sha256, err))
-        return false;
-    layout_wal_file(&source->name, source->file, push.raw_sha256, push.object);
+    for (size_t i = 0; i < set->count; i++)
+        if (repository_set_has(set, i))
+            identifier = set->members[i].repository->system_identifier;
 
-    /* A file that is there already is compared without compressing it first. */
-    if (!push_look(&push, &existing, &found, err))
-        return false;
-    if (!found)
-        return push_store_new(&push, outcome, err);
-    return (push.kind == TRAILER_PARTIAL || wal_source_digest(source, push.raw_sha256, err)) &&
-           push_confirm(&push, &existing, outcome, err);
+    bool ok = push_prepare(&push, identifier, err) &&
+              push_look_everywhere(set, &push, lacking, &any, err) &&
+              (!any || push_store(set, &push, lacking, err));
+
+    *outcome = any ? WAL_STORED : WAL_ALREADY_THERE;
+    memcpy(object, push.object, LAYOUT_NAME_SIZE);
+    free(lacking);
+    return ok;
 }

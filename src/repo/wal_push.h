@@ -1,13 +1,15 @@
 /*
- * wal_push.h - one WAL file into a repository, as wal_archive_store promises it
+ * wal_push.h - one WAL file into the repositories, as wal_archive_store promises it
  */
 /* layer: repo */
 #ifndef PGVIGIL_REPO_WAL_PUSH_H
 #define PGVIGIL_REPO_WAL_PUSH_H
 
+#include "pgvigil/layout.h"
 #include "pgvigil/wal_archive.h"
 
-bool wal_push(struct repository *repository, const struct wal_source *source, int level,
-              enum wal_outcome *outcome, struct error *err);
+/* object gets the name it has there. */
+bool wal_push(struct repository_set *set, const struct wal_source *source, int level,
+              enum wal_outcome *outcome, char object[LAYOUT_NAME_SIZE], struct error *err);
 
 #endif

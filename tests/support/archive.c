@@ -97,6 +97,26 @@ char *archive_file(const char *directory, const char *name, const void *data, si
     return path;
 }
 
+bool archive_store_source(struct repository *repository, const struct wal_source *source,
+                          enum wal_outcome *outcome, struct error *err)
+{
+    char *state = scratch_make();
+    const struct config_repository settings = {.name = (char *)(uintptr_t)repository->name};
+    const struct config config = {.state_dir = state};
+    struct repository_set_member member = {
+        .config = &settings, .repository = repository, .place = -1};
+    struct repository_set set = {.config = &config, .members = &member, .count = 1};
+    char object[LAYOUT_NAME_SIZE];
+    bool ok = wal_archive_store(&set, source, 1, outcome, object, err);
+
+    if (ok && member.out) {
+        *err = member.error;
+        ok = false;
+    }
+    scratch_remove(state);
+    return ok;
+}
+
 bool archive_store(struct repository *repository, const char *file, const void *data, size_t length,
                    enum wal_outcome *outcome, struct error *err)
 {
@@ -107,7 +127,8 @@ bool archive_store(struct repository *repository, const char *file, const void *
     wal_parse_name(file, &source.name);
     source.fd = open(path, O_RDONLY | O_CLOEXEC);
     ck_assert_int_ge(source.fd, 0);
-    bool ok = wal_archive_store(repository, &source, 1, outcome, err);
+    bool ok = archive_store_source(repository, &source, outcome, err);
+
     close(source.fd);
     free(path);
     scratch_remove(directory);

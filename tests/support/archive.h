@@ -32,6 +32,10 @@ void archive_segment(struct buffer *bytes, uint32_t segment_size, uint32_t timel
 /* A file of these bytes in `directory`; its path, to be freed. */
 char *archive_file(const char *directory, const char *name, const void *data, size_t length);
 
+/* wal_archive_store into this one alone. */
+bool archive_store_source(struct repository *repository, const struct wal_source *source,
+                          enum wal_outcome *outcome, struct error *err);
+
 /* Stores bytes as a WAL file through a temporary file, as wal_archive_store answers. */
 bool archive_store(struct repository *repository, const char *file, const void *data, size_t length,
                    enum wal_outcome *outcome, struct error *err);

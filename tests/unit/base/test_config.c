@@ -147,8 +147,12 @@ START_TEST(test_sections)
     expect_error("[repository a.b]\n", "/x, line 1: invalid repository name \"a.b\"", NULL);
     expect_error(SMALLEST "[repository local]\n",
                  "/x, line 5: repository \"local\" was defined in line 3 already", NULL);
-    expect_error(SMALLEST "[repository east]\n",
-                 "/x, line 5: this version keeps one repository per cluster", NULL);
+    expect_error(SMALLEST "[repository east]\ncopy=later\n",
+                 "/x, line 6: \"copy\" must be sync or async, not \"later\"", NULL);
+    expect_error(SMALLEST "[repository east]\nurl=file:///b\ncopy=async\n[archive]\nrequire=2\n",
+                 "/x: \"require\" in section [archive] is 2, but fewer repositories have \"copy = "
+                 "sync\"",
+                 NULL);
 }
 END_TEST
 

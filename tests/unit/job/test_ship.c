@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "pgvigil/clock.h"
+#include "pgvigil/debt.h"
 #include "pgvigil/files.h"
 #include "pgvigil/mem.h"
 #include "pgvigil/repository.h"
@@ -91,10 +92,11 @@ START_TEST(every_repository_gets_it)
 END_TEST
 
 /* A push that failed half-way is completed by the next one. */
-START_TEST(one_repository_out_of_reach_is_no_success)
+START_TEST(one_repository_fewer_than_required_is_no_success)
 {
     char *place = mem_printf("%s/r2", root), *away = mem_printf("%s/away", root);
 
+    config->archive.require = 2;
     ck_assert_int_eq(rename(place, away), 0);
     ck_assert(!ship(SEGMENT));
     ck_refused(ERROR_STORE, "does not exist");
@@ -103,6 +105,34 @@ START_TEST(one_repository_out_of_reach_is_no_success)
     ck_assert(ship(SEGMENT));
     ck_assert_int_eq(outcome, WAL_STORED);
     ck_assert(is_in(0, SEGMENT) && is_in(1, SEGMENT));
+    free(place);
+    free(away);
+}
+END_TEST
+
+/* As many as required have it: the other one is owed it, and gets it from them. */
+START_TEST(one_repository_more_than_required_may_wait)
+{
+    char *place = mem_printf("%s/r2", root), *away = mem_printf("%s/away", root);
+    char *down = mem_printf("%s/down", config->state_dir);
+    size_t owed;
+
+    ck_assert_int_eq(rename(place, away), 0);
+    ck_assert_msg(ship(SEGMENT), "%s", err.message);
+    ck_assert(debt_count(config, config->repositories[1].name, &owed, &err));
+    ck_assert_uint_eq(owed, 1);
+    ck_assert_int_eq(rename(away, place), 0);
+    ck_assert(!is_in(1, SEGMENT));
+    /* It is left out for a while. */
+    ck_assert(ship(SEGMENT));
+    ck_assert(!is_in(1, SEGMENT));
+    ck_assert(files_remove_tree(down, &err));
+    ck_assert(ship(SEGMENT));
+    ck_assert(is_in(1, SEGMENT));
+    ck_assert(ship(SEGMENT));
+    ck_assert(debt_count(config, config->repositories[1].name, &owed, &err));
+    ck_assert_uint_eq(owed, 0);
+    free(down);
     free(place);
     free(away);
 }
@@ -197,7 +227,8 @@ Suite *ship_suite(void)
 
     tcase_add_checked_fixture(tests, set_up, tear_down);
     tcase_add_test(tests, every_repository_gets_it);
-    tcase_add_test(tests, one_repository_out_of_reach_is_no_success);
+    tcase_add_test(tests, one_repository_fewer_than_required_is_no_success);
+    tcase_add_test(tests, one_repository_more_than_required_may_wait);
     tcase_add_test(tests, another_clusters_segment_is_refused);
     tcase_add_test(tests, whose_wal_it_is);
     tcase_add_test(tests, a_damaged_control_file_is_no_missing_one);

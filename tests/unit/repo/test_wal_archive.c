@@ -233,7 +233,7 @@ static bool store_with(int64_t difference, int64_t deadline)
 
     wal_parse_name(SEGMENT, &source.name);
     source.fd = open(path, O_RDONLY);
-    bool ok = wal_archive_store(repository, &source, 1, &outcome, &err);
+    bool ok = archive_store_source(repository, &source, &outcome, &err);
     close(source.fd);
     free(path);
     scratch_remove(directory);

@@ -1,0 +1,28 @@
+/*
+ * debt.h - WAL files that a repository is owed
+ *
+ * A push that could not reach a sync repository, but as many others as archive.require asks for, notes
+ * durably what that one lacks: <state_dir>/debt/<repository>/<number of the cluster>-<object's name
+ * with '+' for '/'>, an empty file. Whoever comes next (push, backup, copy) pays: the object is copied
+ * from a repository that has it. If the notes are lost, copy finds out by comparing.
+ */
+#ifndef PGVIGIL_DEBT_H
+#define PGVIGIL_DEBT_H
+
+#include <stddef.h>
+
+#include "pgvigil/repository_set.h"
+
+/* Durably. `object` is relative to the cluster. */
+bool debt_note(const struct config *config, const char *repository, uint64_t system_identifier,
+               const char *object, struct error *err);
+
+/* How much this repository is owed. */
+bool debt_count(const struct config *config, const char *repository, size_t *count,
+                struct error *err);
+
+/* Pays up to `most` of what the open members of the set are owed, from each other. What cannot be paid
+ * stays; err is that of the first one. */
+bool debt_pay(struct repository_set *set, size_t most, size_t *paid, struct error *err);
+
+#endif

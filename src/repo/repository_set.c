@@ -1,0 +1,249 @@
+/* repository_set.c - the repositories of one cluster as a whole */
+#include "pgvigil/repository_set.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "pgvigil/clock.h"
+#include "pgvigil/files.h"
+#include "pgvigil/log.h"
+#include "pgvigil/mem.h"
+#include "pgvigil/workers.h"
+
+#define DOWN_FOR (60 * CLOCK_SECOND)
+
+static char *down_path(const struct repository_set *set, const char *name)
+{
+    char *directory = files_join(set->config->state_dir, "down");
+    char *path = files_join(directory, name);
+
+    free(directory);
+    return path;
+}
+
+/* A clock that was set back must not keep a repository out for long. */
+static bool is_down(const struct repository_set *set, const char *name)
+{
+    char *path = down_path(set, name);
+    struct stat info;
+    bool noted = stat(path, &info) == 0;
+    int64_t age = noted ? clock_now() - (int64_t)info.st_mtim.tv_sec * CLOCK_SECOND : 0;
+
+    free(path);
+    return noted && age >= 0 && age < DOWN_FOR;
+}
+
+/* Only saves time: nothing hangs on it. */
+static void note_down(const struct repository_set *set, const char *name)
+{
+    char *directory = files_join(set->config->state_dir, "down");
+    char *path = files_join(directory, name);
+    struct error ignored = ERROR_INIT;
+
+    if (!files_make_directories(directory, &ignored) || !files_write(path, "", 0, 0600, &ignored))
+        log_debug("%s", ignored.message);
+    free(path);
+    free(directory);
+}
+
+static void note_up(const struct repository_set *set, const char *name)
+{
+    char *path = down_path(set, name);
+
+    unlink(path);
+    free(path);
+}
+
+void repository_set_drop(struct repository_set *set, size_t member, const struct error *why)
+{
+    struct repository_set_member *one = &set->members[member];
+
+    one->error = *why;
+    one->out = true;
+    note_down(set, one->config->name);
+}
+
+bool repository_set_has(const struct repository_set *set, size_t member)
+{
+    return set->members[member].repository != NULL && !set->members[member].out;
+}
+
+/* Does another try later have a chance? */
+static bool is_outage(const struct error *err)
+{
+    return err->code == ERROR_STORE || err->code == ERROR_SYSTEM || err->code == ERROR_TIMEOUT;
+}
+
+struct opening {
+    struct repository_set *set;
+    const bool *wanted;
+    uint64_t system_identifier;
+    int64_t deadline;
+};
+
+static bool open_one(struct workers *workers, int number, void *context, struct error *err)
+{
+    const struct opening *opening = context;
+    struct repository_set_member *member = &opening->set->members[number];
+
+    (void)workers;
+    if (!opening->wanted[number])
+        return true;
+    if (!repository_open_until(opening->set->config, member->config, opening->deadline,
+                               &member->repository, &member->error)) {
+        member->repository = NULL;
+        if (opening->set->count > 1)
+            error_context(&member->error, "repository \"%s\"", member->config->name);
+        *err = member->error;
+        return is_outage(&member->error);
+    }
+    repository_select(member->repository, opening->system_identifier);
+    error_clear(&member->error);
+    return true;
+}
+
+/* Opens those wanted; the others stay as they are. */
+static bool open_wanted(struct repository_set *set, const bool *wanted, uint64_t system_identifier,
+                        int64_t deadline, struct error *err)
+{
+    struct opening opening = {
+        .set = set, .wanted = wanted, .system_identifier = system_identifier, .deadline = deadline};
+
+    if (!workers_run((int)set->count, open_one, &opening, err))
+        return false;
+    for (size_t i = 0; i < set->count; i++) {
+        if (!wanted[i])
+            continue;
+        if (set->members[i].repository)
+            note_up(set, set->members[i].config->name);
+        else
+            note_down(set, set->members[i].config->name);
+    }
+    return true;
+}
+
+static size_t count_open(const struct repository_set *set)
+{
+    size_t open = 0;
+
+    for (size_t i = 0; i < set->count; i++)
+        open += repository_set_has(set, i);
+    return open;
+}
+
+/* Chooses whom to ask at first: true for some if others are skipped. */
+static bool choose(struct repository_set *set, enum repository_set_patience patience, bool *wanted)
+{
+    bool skipped = false;
+
+    for (size_t i = 0; i < set->count; i++) {
+        struct repository_set_member *member = &set->members[i];
+
+        wanted[i] = patience == REPOSITORY_SET_ASK_ALL || !is_down(set, member->config->name);
+        if (wanted[i])
+            continue;
+        skipped = true;
+        error_set(&member->error, ERROR_STORE, "repository \"%s\" did not answer a moment ago",
+                  member->config->name);
+    }
+    return skipped;
+}
+
+static bool open_enough(struct repository_set *set, enum repository_set_patience patience,
+                        uint64_t system_identifier, int64_t deadline, size_t enough,
+                        struct error *err)
+{
+    bool *wanted = mem_calloc(set->count, sizeof(*wanted));
+    bool skipped = choose(set, patience, wanted);
+    bool ok = open_wanted(set, wanted, system_identifier, deadline, err);
+
+    if (ok && skipped && count_open(set) < enough) {
+        for (size_t i = 0; i < set->count; i++)
+            wanted[i] = !wanted[i];
+        ok = open_wanted(set, wanted, system_identifier, deadline, err);
+    }
+    free(wanted);
+    if (ok && count_open(set) == 0) {
+        *err = set->members[0].error;
+        ok = false;
+    }
+    return ok;
+}
+
+bool repository_set_open(const struct config *config, enum repository_set_patience patience,
+                         uint64_t system_identifier, int64_t deadline, int enough,
+                         struct repository_set *set, struct error *err)
+{
+    *set = (struct repository_set){.config = config};
+    set->members = mem_calloc(config->repository_count, sizeof(*set->members));
+    for (size_t i = 0; i < config->repository_count; i++)
+        if (config->repositories[i].copy == CONFIG_COPY_SYNC)
+            set->members[set->count++] =
+                (struct repository_set_member){.config = &config->repositories[i], .place = -1};
+    if (open_enough(set, patience, system_identifier, deadline, (size_t)enough, err)) {
+        error_clear(err);
+        return true;
+    }
+    repository_set_close(set);
+    return false;
+}
+
+/* The only one joined is its own joint. */
+static bool is_own(const struct repository_set *set)
+{
+    for (size_t i = 0; i < set->count; i++)
+        if (set->members[i].repository && set->members[i].repository == set->joint)
+            return true;
+    return false;
+}
+
+static void part(struct repository_set *set)
+{
+    if (set->joint && !is_own(set))
+        repository_close(set->joint);
+    set->joint = NULL;
+    for (size_t i = 0; i < set->count; i++)
+        set->members[i].place = -1;
+}
+
+void repository_set_close(struct repository_set *set)
+{
+    part(set);
+    for (size_t i = 0; i < set->count; i++)
+        repository_close(set->members[i].repository);
+    free(set->members);
+    *set = (struct repository_set){.config = NULL};
+}
+
+void repository_set_join(struct repository_set *set, const bool *chosen)
+{
+    struct repository **joined = mem_calloc(set->count, sizeof(struct repository *));
+    int count = 0;
+
+    part(set);
+    for (size_t i = 0; i < set->count; i++)
+        if (repository_set_has(set, i) && (!chosen || chosen[i])) {
+            set->members[i].place = count;
+            joined[count++] = set->members[i].repository;
+        }
+    set->joint = count == 1 ? joined[0] : repository_join(joined, (size_t)count);
+    free(joined);
+}
+
+size_t repository_set_drop_failed(struct repository_set *set)
+{
+    struct error why;
+
+    for (size_t i = 0; set->joint && !is_own(set) && i < set->count; i++)
+        if (repository_set_has(set, i) && set->members[i].place >= 0 &&
+            repository_joined_failure(set->joint, (size_t)set->members[i].place, &why))
+            repository_set_drop(set, i, &why);
+    return count_open(set);
+}
+
+enum store_outcome repository_set_outcome(const struct repository_set *set, size_t member)
+{
+    return repository_joined_outcome(set->joint, (size_t)set->members[member].place);
+}

@@ -1,0 +1,287 @@
+"""Several repositories: one read into all, outages, debts, levelling; each one stands alone afterwards."""
+
+import re
+
+import pytest
+from backup_tools import assert_says
+from harness import (Ledger, Oracle, Site, assert_restored, decode_repository, run, s3,
+                     write_file)
+from harness.proxy import FaultProxy, answer
+
+
+def make(scratch, names=("west", "east"), archive=None, sections=None, **kwargs):
+    """A site with a directory for each name; site.places tells where."""
+    places = {name: scratch.mkdir(f"{name}-place") for name in names}
+    config = {"repository local": None, "archive": archive,
+              **{f"repository {name}": {"url": f"file://{place}", **((sections or {}).get(name) or {})}
+                 for name, place in places.items()}}
+    site = Site(scratch, wal_segsize=1, config=config, **kwargs)
+    site.places = places
+    return site
+
+
+def objects(place):
+    """{name: bytes} of all that is stored, but for what is each repository's own."""
+    return {str(path.relative_to(place)): path.read_bytes() for path in place.rglob("*")
+            if path.is_file() and path.name != "pgvigil.json" and "/run/" not in str(path) and ".tmp" not in path.parts}
+
+
+def hide(place):
+    place.rename(place.with_name(place.name + "-gone"))
+
+
+def show(place):
+    place.with_name(place.name + "-gone").rename(place)
+
+
+def forget_outages(site):
+    """As if a minute had passed."""
+    run(["rm", "-rf", site.state_dir / "down"])
+
+
+def owed(site, name):
+    return next(one["owed_wal_files"] for one in site.pgvigil.json("list", check=False)["repositories"]
+                if one["name"] == name)
+
+
+def restore_from(site, name, target):
+    """From that repository alone, the others being out of reach."""
+    others = [other for other in site.places if other != name]
+    for other in others:
+        hide(site.places[other])
+    try:
+        return site.restore(target, "--repository", name, *(arg for other in others for arg in ("--without", other)))
+    finally:
+        for other in others:
+            show(site.places[other])
+
+
+def test_one_read_into_all(scratch):
+    site = make(scratch, ("west", "east", "north"), {"require": 3})
+    ledger = Ledger.create(site.cluster)
+    with ledger.running():
+        ledger.wait(40)
+        site.backup("--jobs", "2")
+        ledger.wait(40)
+    site.cluster.switch_wal()
+    assert objects(site.places["west"]) == objects(site.places["east"]) == objects(site.places["north"])
+    assert [len(one["clusters"][0]["backups"]) for one in site.pgvigil.json("list")["repositories"]] == [1, 1, 1]
+    oracle = Oracle(decode_repository(site.places["west"], "main"), ledger=ledger, bin_dir=site.cluster.bindir)
+    site.cluster.stop()
+    for name in site.places:
+        restored = restore_from(site, name, f"from-{name}")
+        assert_restored(restored, oracle.expect(start=restored.backup_start), ledger=ledger)
+        restored.stop("immediate")
+
+
+def test_an_outage_while_archiving(scratch):
+    """Pushes go on, the debt is noted, and paid by the pushes behind it; nobody does anything for that."""
+    site = make(scratch)
+    site.backup()
+    hide(site.places["east"])
+    for _ in range(4):
+        site.cluster.switch_wal(archived=True)
+    assert owed(site, "east") == 4
+    log = site.cluster.log_text()
+    assert 'in repository "east"' in log and 'archiving continues without "east"' in log
+    # The server was never kept waiting by a failure.
+    assert site.cluster.scalar("select failed_count from pg_stat_archiver") == 0
+    show(site.places["east"])
+    forget_outages(site)
+    for _ in range(3):
+        site.cluster.switch_wal(archived=True)
+    assert owed(site, "east") == 0
+    assert objects(site.places["west"]) == objects(site.places["east"])
+
+
+def test_an_outage_of_as_many_as_are_required(scratch):
+    site = make(scratch, archive={"require": 2})
+    site.cluster.configure(archive_command="/bin/false")
+    site.cluster.reload()
+    name = site.cluster.scalar("select pg_walfile_name(pg_current_wal_lsn())")
+    hide(site.places["east"])
+    done = site.pgvigil.run("archive-push", site.cluster.data / "pg_wal" / name, check=3)
+    assert 'repository "east"' in done.stderr
+    show(site.places["east"])
+    site.pgvigil.run("archive-push", site.cluster.data / "pg_wal" / name)
+    assert owed(site, "east") == 0
+
+
+def test_a_debt_that_cannot_be_noted_is_no_success(scratch):
+    site = make(scratch)
+    site.cluster.configure(archive_command="/bin/false")
+    site.cluster.reload()
+    path = site.cluster.data / "pg_wal" / site.cluster.scalar("select pg_walfile_name(pg_current_wal_lsn())")
+    hide(site.places["east"])
+    write_file(site.state_dir / "debt", "in the way")
+    done = site.pgvigil.run("archive-push", path, check=False)
+    assert done.rc in (2, 3) and "is owed" in done.stderr
+
+
+def test_another_content_is_refused_whoever_has_it(scratch):
+    site = make(scratch)
+    site.cluster.configure(archive_command="/bin/false")
+    site.cluster.reload()
+    name = site.cluster.scalar("select pg_walfile_name(pg_current_wal_lsn())")
+    data = (site.cluster.data / "pg_wal" / name).read_bytes()
+    paths = []
+    for number, content in enumerate((data, data[:-4] + b"else")):
+        path = site.scratch.mkdir(f"copy-{number}") / name
+        write_file(path, "")
+        path.write_bytes(content)
+        paths.append(path)
+    hide(site.places["west"])
+    site.pgvigil.run("archive-push", paths[0])
+    show(site.places["west"])
+    forget_outages(site)
+    done = site.pgvigil.run("archive-push", paths[1], check=4)
+    assert_says(done, "with another content", "east")
+    assert not list(site.places["west"].rglob("*.zst")), "it was stored where it could be"
+
+
+def test_an_outage_during_a_backup(scratch):
+    """One repository is gone for a backup: the other has it whole; copy brings it back, and then both have it."""
+    site = make(scratch)
+    first = site.backup()
+    assert "not in repository" not in first.stderr
+    hide(site.places["east"])
+    second = site.backup()
+    assert_says(second, 'the backup is not in repository "east"', "pgvigil copy --to east")
+    show(site.places["east"])
+    listed = {one["name"]: one for one in site.pgvigil.json("list")["repositories"]}
+    assert len(listed["west"]["clusters"][0]["backups"]) == 2
+    assert len(listed["east"]["clusters"][0]["backups"]) == 1
+    done = site.pgvigil.run("copy", "--to", "east")
+    assert re.search(r'"east" got \d+ objects .* 1 backups', done.stderr)
+    assert objects(site.places["west"]) == objects(site.places["east"])
+    assert 'has all that "west" has' in site.pgvigil.run("copy", "--to", "east").stderr
+    site.cluster.stop()
+    one = restore_from(site, "east", "from-east")
+    one.stop()
+
+
+def test_an_async_copy_follows(scratch):
+    site = make(scratch, ("west", "later"), sections={"later": {"copy": "async"}})
+    site.backup()
+    assert not objects(site.places["later"])
+    site.cluster.switch_wal(archived=True)
+    site.pgvigil.run("copy")
+    assert objects(site.places["later"]) == objects(site.places["west"])
+    # Interrupted and gone on with: every state on the way lists whole backups only.
+    site.backup()
+    run(["rm", "-r", *[path for path in (site.places["later"] / "main").glob("*/wal")]])
+    site.pgvigil.run("copy", "--from", "west", "--to", "later", "--jobs", "1")
+    assert objects(site.places["later"]) == objects(site.places["west"])
+
+
+def test_copy_refuses_damage(scratch):
+    site = make(scratch, ("west", "later"), sections={"later": {"copy": "async"}})
+    site.backup()
+    pack = sorted(site.places["west"].rglob("pack/*/*"))[0]
+    data = bytearray(pack.read_bytes())
+    data[100] ^= 1
+    pack.write_bytes(data)
+    done = site.pgvigil.run("copy", check=4)
+    assert "is damaged" in done.stderr and "could not copy backup" in done.stderr
+    assert not list(site.places["later"].rglob("backup.json"))
+
+
+@pytest.mark.parametrize("args,words", (
+    (("--to", "nobody"), 'there is no repository "nobody"'),
+    (("--from", "nobody"), 'there is no repository "nobody"'),
+    (("--from", "west", "--to", "west"), "to itself")))
+def test_copy_of_nothing(scratch, args, words):
+    site = make(scratch, start=False, init=False)
+    assert words in site.pgvigil.run("copy", *args, check=2).stderr
+
+
+def test_archive_get_takes_what_is_whole(scratch):
+    """Damaged or missing in one repository: the next one has it."""
+    site = make(scratch)
+    segment = site.cluster.switch_wal(archived=True)
+    got = scratch.path / "got"
+    (damaged,) = site.places["west"].rglob(f"{segment}.zst")
+    whole = damaged.read_bytes()
+    for content in (whole[:-200] + b"x" + whole[-199:], b"", None):
+        if content is None:
+            damaged.unlink()
+        else:
+            damaged.write_bytes(content)
+        site.pgvigil.run("archive-get", segment, got)
+        got.unlink()
+
+
+def test_absence_is_certain_only_when_enough_were_asked(scratch):
+    site = make(scratch, archive={"require": 1})
+    site.cluster.switch_wal(archived=True)
+    got, segment = scratch.path / "got", "0000000100000000000000F0"
+    assert site.pgvigil.run("archive-get", segment, got, check=False).rc == 1
+    hide(site.places["east"])
+    done = site.pgvigil.run("archive-get", segment, got, check=126)
+    assert "--without east" in done.stderr
+    assert site.pgvigil.run("archive-get", "--without", "east", segment, got, check=False).rc == 1
+    # With two that must have it, one that is gone hides nothing.
+    site.write_config({"archive": {"require": 2}})
+    assert site.pgvigil.run("archive-get", segment, got, check=False).rc == 1
+
+
+def test_two_regions_one_cut_at_each_request(scratch):
+    """Backup N with one region cut from its n-th request on, for several n; then N+1 with both. Whatever a region
+    lists restores from that region alone."""
+    if not (s3.available("rgw")):
+        pytest.skip("the packages of rgw are not installed")
+    west, east = s3.server("rgw"), s3.server("rgw2")
+    with FaultProxy(east.port) as proxy:
+        site = Site(scratch, wal_segsize=1, config={
+            "repository local": None, "repository west": west.section(west.bucket()),
+            "repository east": east.section(east.bucket(), endpoint=proxy.endpoint, timeout="1 s")})
+        site.cluster.sql("create table t (n int)")
+        for number, skip in enumerate((0, 3, 6, 9, 12, 16)):
+            site.cluster.sql("insert into t values (%s)", number)
+            proxy.clear()
+            proxy.on("*", "", answer(503, "SlowDown"), times=None, skip=skip)
+            site.backup()
+            forget_outages(site)
+            proxy.clear()
+        site.cluster.sql("insert into t values (99)")
+        site.backup()
+        site.pgvigil.run("copy")
+        site.cluster.switch_wal(archived=True)
+        site.cluster.stop()
+        listed = {one["name"]: one["clusters"][0]["backups"] for one in site.pgvigil.json("list")["repositories"]}
+        assert len(listed["west"]) == len(listed["east"]) == 7
+        for name in ("west", "east"):
+            for number, backup in enumerate((listed[name][2], listed[name][-1])):
+                restored = site.restore(f"{name}-{number}", "--repository", name, "--backup", backup["id"])
+                assert restored.scalar("select max(n) from t") == 99
+                restored.stop("immediate")
+
+
+def test_a_region_dies_in_the_middle(scratch):
+    if not (s3.available("rgw")):
+        pytest.skip("the packages of rgw are not installed")
+    west, east = s3.server("rgw"), s3.server("rgw2")
+    site = Site(scratch, wal_segsize=1, config={
+        "repository local": None, "repository west": west.section(west.bucket()),
+        "repository east": east.section(east.bucket(), timeout="2 s")})
+    ledger = Ledger.create(site.cluster)
+    with ledger.running():
+        ledger.wait(40)
+        site.backup()
+        with east.down():
+            ledger.wait(40)
+            site.cluster.switch_wal(archived=True)
+            second = site.backup()
+            assert 'the backup is not in repository "east"' in second.stderr
+        ledger.wait(40)
+    forget_outages(site)
+    site.pgvigil.run("copy")
+    site.cluster.switch_wal(archived=True)
+    site.cluster.stop()
+    for name, server in (("west", west), ("east", east)):
+        bucket = site.sections[f"repository {name}"]["url"].split("/")[2]
+        wal = decode_repository(s3.download(server.client(), bucket, "vigil/", scratch.mkdir(f"copy-{name}")), "main")
+        oracle = Oracle(wal, ledger=ledger, bin_dir=site.cluster.bindir)
+        restored = site.restore(f"from-{name}", "--repository", name)
+        assert_restored(restored, oracle.expect(start=restored.backup_start), ledger=ledger)
+        restored.stop("immediate")
