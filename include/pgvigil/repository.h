@@ -39,6 +39,7 @@ struct repository {
     char *cluster;
     uint64_t system_identifier; /* 0: not selected yet */
     char *prefix;               /* "<cluster>/<system identifier>/" or NULL */
+    struct repository *sibling; /* owned: asked for what is missing or damaged here; or NULL */
 };
 
 /* ERROR_STORE when the place or its pgvigil.json is missing (hint: mounted? `pgvigil init`?) or has
@@ -55,6 +56,15 @@ void repository_close(struct repository *repository);
 struct repository *repository_join(struct repository *const *members, size_t count);
 bool repository_joined_failure(const struct repository *joint, size_t member, struct error *err);
 enum store_outcome repository_joined_outcome(const struct repository *joint, size_t member);
+
+/*
+ * Asks this one by fn and, where it fails for a reason of its own (missing, damaged, out of reach), its
+ * siblings one after the other; a warning tells when one of them had to help out. When all fail the
+ * first one's error stands.
+ */
+typedef bool (*repository_fn)(struct repository *repository, void *context, struct error *err);
+bool repository_ask(struct repository *repository, repository_fn fn, void *context,
+                    struct error *err);
 
 /* For init: makes the place and its pgvigil.json where they are missing, and pins the id. Refuses a
  * place that was pinned before and has no pgvigil.json now, and a directory that has other things

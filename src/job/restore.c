@@ -16,6 +16,7 @@
 #include "job/restore_target.h"
 #include "job/restore_tree.h"
 #include "job/restore_worker.h"
+#include "pgvigil/clock.h"
 #include "pgvigil/layout.h"
 #include "pgvigil/log.h"
 #include "pgvigil/manifest.h"
@@ -25,6 +26,8 @@
 #include "pgvigil/refs.h"
 #include "pgvigil/repository.h"
 #include "pgvigil/run.h"
+
+#define SIBLING_PATIENCE (5 * CLOCK_SECOND)
 
 struct restoring {
     const struct config *config;
@@ -73,6 +76,28 @@ static const struct config_repository *find_repository(const struct config *conf
     return NULL;
 }
 
+/* The others may help out where something is missing or damaged; one that does not answer is no
+ * reason to wait. */
+static void open_siblings(struct restoring *restoring, const struct config_repository *chosen)
+{
+    const struct config *config = restoring->config;
+    struct repository **last = &restoring->repository->sibling;
+
+    for (size_t i = 0; i < config->repository_count; i++) {
+        const struct config_repository *one = &config->repositories[i];
+        struct error err = ERROR_INIT;
+
+        if (one == chosen || is_left_out(restoring->request, one->name))
+            continue;
+        if (!repository_open_until(config, one, clock_monotonic() + SIBLING_PATIENCE, last, &err)) {
+            log_error(LOG_WARNING, &err);
+            continue;
+        }
+        store_set_deadline((*last)->store, 0);
+        last = &(*last)->sibling;
+    }
+}
+
 /* The one asked for, else the first of the file that is not to be done without. */
 static bool open_repository(struct restoring *restoring, struct error *err)
 {
@@ -95,7 +120,15 @@ static bool open_repository(struct restoring *restoring, struct error *err)
         error_set(err, ERROR_USAGE, "no repository is left to restore from");
         return hint_repositories(config, err);
     }
-    return repository_open(config, which, &restoring->repository, err);
+    if (!repository_open(config, which, &restoring->repository, err)) {
+        if (request->repository == NULL && config->repository_count > 1 && err->detail[0] == '\0')
+            error_detail(err, "to do without repository \"%s\", say --without %s", which->name,
+                         which->name);
+        return false;
+    }
+    if (request->repository == NULL)
+        open_siblings(restoring, which);
+    return true;
 }
 
 static void warn_of_damage(const struct backup_info *backup)

@@ -453,24 +453,31 @@ static uint64_t raw_maximum(const struct trailer *trailer)
     return RAW_SLACK + trailer->stored_length * RAW_RATIO;
 }
 
-static bool fetch_bytes(struct repository *repository, const char *name,
-                        const unsigned char sha256[DIGEST_SHA256_SIZE], int fd, const char *path,
-                        struct error *err)
+/* The object that is wanted, and where it goes. */
+struct wanted {
+    const char *name;
+    const unsigned char *sha256;
+    struct copy copy;
+};
+
+static bool fetch_bytes(struct repository *repository, void *context, struct error *err)
 {
-    struct copy copy = {.fd = fd, .path = path};
+    struct wanted *wanted = context;
     struct trailer trailer;
 
-    if (!object_trailer(repository, name, TRAILER_MANIFEST, &trailer, err) ||
-        !object_get(repository, name, TRAILER_MANIFEST, OBJECT_ZSTD, raw_maximum(&trailer),
-                    copy_sink, &copy, &trailer, err)) {
+    if (ftruncate(wanted->copy.fd, 0) != 0 || lseek(wanted->copy.fd, 0, SEEK_SET) != 0)
+        return error_set_errno(err, "could not truncate file \"%s\"", wanted->copy.path);
+    if (!object_trailer(repository, wanted->name, TRAILER_MANIFEST, &trailer, err) ||
+        !object_get(repository, wanted->name, TRAILER_MANIFEST, OBJECT_ZSTD, raw_maximum(&trailer),
+                    copy_sink, &wanted->copy, &trailer, err)) {
         if (err->code == ERROR_NOT_FOUND)
             err->code = ERROR_INTEGRITY; /* a committed backup needs it */
         return false;
     }
-    if (memcmp(trailer.stored_sha256, sha256, DIGEST_SHA256_SIZE) != 0)
+    if (memcmp(trailer.stored_sha256, wanted->sha256, DIGEST_SHA256_SIZE) != 0)
         return error_set(err, ERROR_INTEGRITY,
                          "\"%s\" in repository \"%s\" is not the one that the backup was made with",
-                         name, repository->name);
+                         wanted->name, repository->name);
     return true;
 }
 
@@ -486,8 +493,9 @@ bool manifest_fetch(struct repository *repository, int64_t run,
     if (!manifest_temporary(directory, &path, &fd, err))
         return false;
     struct manifest *made = manifest_new(name);
-    bool ok = fetch_bytes(repository, name, sha256, fd, path, err) && check_header(made, fd, err) &&
-              open_database(made, path, err);
+    struct wanted wanted = {.name = name, .sha256 = sha256, .copy = {.fd = fd, .path = path}};
+    bool ok = repository_ask(repository, fetch_bytes, &wanted, err) &&
+              check_header(made, fd, err) && open_database(made, path, err);
     close(fd);
     if (unlink(path) != 0 && ok)
         ok = error_set_errno(err, "could not remove file \"%s\"", path);

@@ -149,16 +149,22 @@ bool pack_writer_flush(struct pack_writer *writer, struct error *err)
     return true;
 }
 
-bool pack_fetch(struct repository *repository, const struct refs_pack *pack, struct buffer *buffer,
-                struct error *err)
+struct pack_wanted {
+    const struct refs_pack *pack;
+    struct buffer *buffer;
+};
+
+static bool pack_fetch_from(struct repository *repository, void *context, struct error *err)
 {
+    const struct pack_wanted *wanted = context;
+    const struct refs_pack *pack = wanted->pack;
     char name[LAYOUT_NAME_SIZE];
     struct trailer trailer;
 
     layout_pack(&pack->pack, name);
-    buffer_clear(buffer);
-    if (!object_get_buffer(repository, name, TRAILER_PACK, OBJECT_PLAIN, PACK_CAPACITY, buffer,
-                           &trailer, err)) {
+    buffer_clear(wanted->buffer);
+    if (!object_get_buffer(repository, name, TRAILER_PACK, OBJECT_PLAIN, PACK_CAPACITY,
+                           wanted->buffer, &trailer, err)) {
         if (err->code == ERROR_NOT_FOUND)
             err->code = ERROR_INTEGRITY; /* a committed backup needs it */
         return false;
@@ -169,6 +175,14 @@ bool pack_fetch(struct repository *repository, const struct refs_pack *pack, str
                          "\"%s\" in repository \"%s\" is not the pack that the backup was made of",
                          name, repository->name);
     return true;
+}
+
+bool pack_fetch(struct repository *repository, const struct refs_pack *pack, struct buffer *buffer,
+                struct error *err)
+{
+    struct pack_wanted wanted = {.pack = pack, .buffer = buffer};
+
+    return repository_ask(repository, pack_fetch_from, &wanted, err);
 }
 
 bool pack_read_frame(const struct buffer *pack, const struct pack_frame *frame,

@@ -228,29 +228,43 @@ static size_t text_maximum(const struct trailer *trailer)
     return TEXT_SLACK + (size_t)trailer->stored_length * TEXT_RATIO;
 }
 
-bool refs_fetch(struct repository *repository, int64_t run,
-                const unsigned char sha256[DIGEST_SHA256_SIZE], struct refs *refs,
-                struct error *err)
+struct refs_wanted {
+    int64_t run;
+    const unsigned char *sha256;
+    struct refs *refs;
+};
+
+static bool refs_fetch_from(struct repository *repository, void *context, struct error *err)
 {
+    const struct refs_wanted *wanted = context;
     struct buffer text = BUFFER_INIT;
     char name[LAYOUT_NAME_SIZE];
     struct trailer trailer;
     bool ok;
 
-    layout_refs(run, name);
-    *refs = (struct refs)REFS_INIT;
+    layout_refs(wanted->run, name);
+    *wanted->refs = (struct refs)REFS_INIT;
     ok = object_trailer(repository, name, TRAILER_REFS, &trailer, err) &&
          object_get_buffer(repository, name, TRAILER_REFS, OBJECT_ZSTD, text_maximum(&trailer),
                            &text, &trailer, err);
     if (!ok && err->code == ERROR_NOT_FOUND)
         err->code = ERROR_INTEGRITY; /* a committed backup needs it */
-    if (ok && memcmp(trailer.stored_sha256, sha256, DIGEST_SHA256_SIZE) != 0)
+    if (ok && memcmp(trailer.stored_sha256, wanted->sha256, DIGEST_SHA256_SIZE) != 0)
         ok = error_set(err, ERROR_INTEGRITY,
                        "\"%s\" in repository \"%s\" is not the one that the backup was made with",
                        name, repository->name);
-    if (ok && !refs_parse(buffer_text(&text), text.length, refs, err))
+    if (ok && !refs_parse(buffer_text(&text), text.length, wanted->refs, err))
         ok = error_context(err, "could not read \"%s\" in repository \"%s\"", name,
                            repository->name);
     buffer_free(&text);
     return ok;
+}
+
+bool refs_fetch(struct repository *repository, int64_t run,
+                const unsigned char sha256[DIGEST_SHA256_SIZE], struct refs *refs,
+                struct error *err)
+{
+    struct refs_wanted wanted = {.run = run, .sha256 = sha256, .refs = refs};
+
+    return repository_ask(repository, refs_fetch_from, &wanted, err);
 }

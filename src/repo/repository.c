@@ -103,6 +103,7 @@ void repository_close(struct repository *repository)
 {
     if (!repository)
         return;
+    repository_close(repository->sibling);
     repository_remember(repository);
     store_close(repository->store);
     free(repository->cluster);
@@ -160,6 +161,32 @@ bool repository_joined_failure(const struct repository *joint, size_t member, st
 enum store_outcome repository_joined_outcome(const struct repository *joint, size_t member)
 {
     return fanout_outcome(joint->store, member);
+}
+
+/* May another repository do better? */
+static bool repository_own_failure(const struct error *err)
+{
+    return err->code == ERROR_INTEGRITY || err->code == ERROR_NOT_FOUND || err->code == ERROR_STORE;
+}
+
+bool repository_ask(struct repository *repository, repository_fn fn, void *context,
+                    struct error *err)
+{
+    struct error later = ERROR_INIT;
+
+    if (fn(repository, context, err))
+        return true;
+    for (struct repository *sibling = repository->sibling; sibling && repository_own_failure(err);
+         sibling = sibling->sibling) {
+        if (fn(sibling, context, &later)) {
+            log_warning("%s; repository \"%s\" had it", err->message, sibling->name);
+            error_clear(err);
+            return true;
+        }
+        if (!repository_own_failure(&later))
+            *err = later;
+    }
+    return false;
 }
 
 /* What to stop a list with once the first object was seen; never leaves this file. */
@@ -269,6 +296,8 @@ bool repository_create(const struct config *config, const struct config_reposito
 
 void repository_select(struct repository *repository, uint64_t system_identifier)
 {
+    if (repository->sibling)
+        repository_select(repository->sibling, system_identifier);
     free(repository->prefix);
     repository->system_identifier = system_identifier;
     repository->prefix = mem_printf("%s/%" PRIu64 "/", repository->cluster, system_identifier);

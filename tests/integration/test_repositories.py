@@ -211,6 +211,50 @@ def test_archive_get_takes_what_is_whole(scratch):
         got.unlink()
 
 
+@pytest.mark.parametrize("part", ("pack/*/*", "backup/*/manifest*", "backup/*/refs*"))
+@pytest.mark.parametrize("how", ("missing", "damaged"))
+def test_restore_takes_what_is_whole(scratch, part, how):
+    site = make(scratch)
+    site.cluster.sql("create table t as select generate_series(1, 5000) as i")
+    site.backup()
+    site.cluster.switch_wal(archived=True)
+    site.cluster.stop()
+    for path in site.places["west"].glob(f"main/*/{part}"):
+        if how == "missing":
+            path.unlink()
+        else:
+            data = bytearray(path.read_bytes())
+            data[len(data) // 3] ^= 1
+            path.write_bytes(data)
+    data = scratch.path / "r"
+    done = site.pgvigil.run("restore", "--to", data)
+    assert 'repository "east" had it' in done.stderr
+    restored = scratch.adopt(data, "r")
+    restored.start()
+    assert restored.scalar("select count(*) from t") == 5000
+    # From that one alone it is refused, and says so.
+    assert "west" in site.pgvigil.run("restore", "--to", scratch.path / "alone", "--repository", "west",
+                                      check=4).stderr
+    # Both have the same wrong: nothing helps.
+    for path in site.places["east"].glob(f"main/*/{part}"):
+        path.unlink()
+    assert site.pgvigil.run("restore", "--to", scratch.path / "none", check=4).stderr
+
+
+def test_restore_without_one(scratch):
+    site = make(scratch)
+    site.backup()
+    site.cluster.switch_wal(archived=True)
+    site.cluster.stop()
+    hide(site.places["west"])
+    done = site.pgvigil.run("restore", "--to", scratch.path / "r", check=3)
+    assert "--without west" in done.stderr
+    restored = site.restore("again", "--without", "west")
+    restored.stop()
+    # Its restore_command did without it, too.
+    assert re.search(r"--without[ \"']+west", restored.data.joinpath("postgresql.auto.conf").read_text())
+
+
 def test_absence_is_certain_only_when_enough_were_asked(scratch):
     site = make(scratch, archive={"require": 1})
     site.cluster.switch_wal(archived=True)
