@@ -57,7 +57,9 @@ size_t repository_set_drop_failed(struct repository_set *set);
 /* Leaves out one, for this error. */
 void repository_set_drop(struct repository_set *set, size_t member, const struct error *why);
 
-/* What the last put into the joint one came to in a member that is joined and open. */
-enum store_outcome repository_set_outcome(const struct repository_set *set, size_t member);
+/* What the last put into the joint one, which said `joint`, came to in a member that is joined and
+ * open. */
+enum store_outcome repository_set_outcome(const struct repository_set *set, size_t member,
+                                          enum store_outcome joint);
 
 #endif

@@ -243,7 +243,9 @@ size_t repository_set_drop_failed(struct repository_set *set)
     return count_open(set);
 }
 
-enum store_outcome repository_set_outcome(const struct repository_set *set, size_t member)
+enum store_outcome repository_set_outcome(const struct repository_set *set, size_t member,
+                                          enum store_outcome joint)
 {
-    return repository_joined_outcome(set->joint, (size_t)set->members[member].place);
+    return is_own(set) ? joint
+                       : repository_joined_outcome(set->joint, (size_t)set->members[member].place);
 }

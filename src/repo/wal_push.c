@@ -200,7 +200,7 @@ static bool push_settle(struct repository_set *set, struct push *push, enum stor
     repository_set_drop_failed(set);
     for (size_t i = 0; joint == STORE_TAKEN && i < set->count; i++) {
         if (!repository_set_has(set, i) || set->members[i].place < 0 ||
-            repository_set_outcome(set, i) == STORE_STORED)
+            repository_set_outcome(set, i, joint) == STORE_STORED)
             continue;
         push->repository = set->members[i].repository;
         if (!push_compare(push, &ignored, err) && !push_tolerate(set, i, err))

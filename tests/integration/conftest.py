@@ -12,7 +12,7 @@ import pytest
 
 sys.dont_write_bytecode = True  # the source tree stays as it is, whoever runs the tests
 
-from harness import Scratch, Site, bindir, system  # noqa: E402
+from harness import Scratch, Site, bindir, mirror, system  # noqa: E402
 
 
 def pytest_addoption(parser):
@@ -20,6 +20,7 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
+    config.addinivalue_line("markers", "directory: about what only a repository in a directory does")
     if hasattr(config, "workerinput"):
         return
     # The controller owns the run directory, so that it goes away even if a worker is killed.
@@ -28,6 +29,14 @@ def pytest_configure(config):
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     if config.getoption("--keep"):
         atexit.unregister(system.remove_tree)
+
+
+def pytest_collection_modifyitems(items):
+    if mirror.wanted() == "file":
+        return
+    for item in items:
+        if item.get_closest_marker("directory"):
+            item.add_marker(pytest.mark.skip(reason="it is about a repository in a directory"))
 
 
 def pytest_report_header(config):

@@ -142,6 +142,7 @@ def test_a_second_backup_is_refused(site):
 
 # -- killed and interrupted -----------------------------------------------------------------------------------------
 
+@pytest.mark.directory
 def test_killed_backups_leave_nothing_to_see_and_nothing_that_grows(site):
     endless = make_endless(site)
     for _ in range(2):
@@ -238,6 +239,7 @@ def test_wal_does_not_arrive(make_site):
     assert_ended_without_trace(site)
 
 
+@pytest.mark.directory
 def test_the_repository_goes_away(site):
     command = stop_archiving(site)
     with held_while_waiting(site) as backup:

@@ -183,6 +183,7 @@ def _crc32c(data):
     return crc ^ 0xFFFFFFFF
 
 
+@pytest.mark.directory
 def test_paths_that_cannot_be_written(faulty):
     """As the owner of the data: a read-only repository, state directory, or parent of the target."""
     site = faulty

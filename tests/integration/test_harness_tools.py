@@ -104,6 +104,7 @@ esac
 """
 
 
+@pytest.mark.directory
 def test_site_with_a_stand_in_for_pgvigil(make_site, scratch, monkeypatch):
     monkeypatch.setenv("PGVIGIL", str(write_file(scratch.path / "stand-in", STAND_IN, 0o755)))
     monkeypatch.setenv("BINDIR", str(bindir()))

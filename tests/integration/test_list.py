@@ -35,6 +35,7 @@ def small(make_site):
 
 # -- when all is well -----------------------------------------------------------------------------------------------
 
+@pytest.mark.directory
 def test_before_the_first_wal(make_site):
     site = make_site(start=False)
     done = site.pgvigil.run("list")
@@ -185,6 +186,7 @@ def test_unknown_repository(site):
     assert site.pgvigil.run("list", "--repository", "local").rc == 0
 
 
+@pytest.mark.directory
 def test_unmounted_repository(site):
     site.repository.rename(f"{site.repository}.away")
     site.repository.mkdir()

@@ -97,6 +97,7 @@ def test_restores_started_at_the_same_moment(site):
 
 # -- restore: places and settings -------------------------------------------------------------------------------------
 
+@pytest.mark.directory
 def test_restore_into_what_others_write_to(site):
     site.backup()
     site.cluster.stop()

@@ -91,6 +91,7 @@ def test_damaged_backup_json(stored):
         assert_says(restore(stored, "json-any", check=4), "there is no backup", run)
 
 
+@pytest.mark.directory
 def test_an_unmounted_repository(stored):
     away = stored.repository.with_name("away")
     stored.repository.rename(away)

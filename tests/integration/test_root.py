@@ -64,6 +64,7 @@ def test_root_sets_up_and_works_for_the_owner(make_site, scratch):
     assert roots(repository, state) == []
 
 
+@pytest.mark.directory
 def test_root_does_not_write_where_the_owner_could_lead_it(make_site, scratch):
     """A repository below a directory of the owner's is made by the owner."""
     site = make_site(init=False)

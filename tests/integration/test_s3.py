@@ -116,7 +116,7 @@ def test_conformance(server):
     unit = os.environ.get("PGVIGIL_UNIT")
     if not unit:
         pytest.skip("PGVIGIL_UNIT names no program of unit tests")
-    run([unit, "conformance"], timeout=300, env={
+    run([unit, "conformance"], timeout=600, env={"CK_TIMEOUT_MULTIPLIER": "60",
         "PGVIGIL_TEST_S3_URL": f"s3://{server.bucket()}/conformance", "PGVIGIL_TEST_S3_ENDPOINT": server.endpoint,
         "PGVIGIL_TEST_S3_REGION": server.region, "AWS_ACCESS_KEY_ID": s3.key_id(server.kind, "alice"),
         "AWS_SECRET_ACCESS_KEY": s3.SECRETS["alice"]})

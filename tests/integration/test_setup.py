@@ -127,6 +127,7 @@ def test_check_when_all_is_well(site):
     assert (quiet.stdout, quiet.stderr) == ("", "")
 
 
+@pytest.mark.directory
 def test_check_names_each_failure_with_its_cure(make_site, scratch):
     site = make_site(config={"archive": {"timeout": "2s"}})
     good = site.config.read_text()

@@ -192,6 +192,11 @@ class Stage:
         assert not wrong, f"{wrong}\n{done.describe()}"
         self.tidy()
 
+    def forget(self):
+        """A run that died of something that is not pgvigil's, perhaps behind the commit."""
+        self.drop_backups(self.backups() - self.before)
+        self.tidy()
+
     def tidy(self):
         """What the many runs would otherwise heap up."""
         remove(self.target)
@@ -236,8 +241,10 @@ def sweep(stage, command, call, part, error, *, strict=False, says=None, samples
         except HarnessError as error_of_run:
             if not any(mark in str(error_of_run) for mark in FOREIGN_FAULTS):
                 raise
+            stage.forget()
             continue
         if call == "memory" and (done.rc, done.stderr) in ABORTS_OF_GLIBC:
+            stage.forget()
             continue
         wrong = stage.check(command, done)
         if not wrong and strict and done.rc == 0 and stage.faults.calls() >= which:

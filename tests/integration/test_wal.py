@@ -179,6 +179,7 @@ def test_promotion(site, scratch):
     assert not (scratch.path / "none").exists()
 
 
+@pytest.mark.directory
 def test_a_used_timeline_is_remembered(site, scratch):
     """What this host has seen counts when the repository cannot be asked."""
     history = scratch.path / "00000002.history"
@@ -254,6 +255,7 @@ def test_what_is_not_wal_is_refused(site, scratch):
     assert wal_objects(site) == before
 
 
+@pytest.mark.directory
 @pytest.mark.parametrize("state", ["gone", "empty", "other"])
 def test_a_repository_that_is_not_there(make_site, scratch, state):
     site = make_site()
@@ -284,6 +286,7 @@ def test_a_repository_that_is_not_there(make_site, scratch, state):
     get(site, name, scratch.path / "x")
 
 
+@pytest.mark.directory
 def test_answers_of_archive_get(site, scratch):
     first, second, third = fill(site.cluster, 3)
     x = scratch.path / "x"
@@ -324,6 +327,7 @@ def test_answers_of_archive_get(site, scratch):
     (site.cluster.data / "standby.signal").unlink()
 
 
+@pytest.mark.directory
 def test_recovery_stops_at_a_gap(site, scratch):
     """Promise 5: a segment that is missing in the middle does not end recovery, it stops it."""
     base = site.cluster.base_backup(scratch.path / "base")
@@ -339,6 +343,7 @@ def test_recovery_stops_at_a_gap(site, scratch):
     assert not list(base.glob("pg_wal/*.history")), "no new timeline was chosen"
 
 
+@pytest.mark.directory
 def test_a_killed_push_leaves_all_or_nothing(site):
     """kill -9 at any moment, again and again: the object is whole or absent, and the next push succeeds."""
     seed = int(os.environ.get("PGVIGIL_TEST_SEED", time.time_ns()))

@@ -64,7 +64,7 @@ A test of its own usually reads:
         assert_checksums(restored)
 """
 
-from . import s3
+from . import mirror, s3
 from .checks import assert_amcheck, assert_checksums, assert_verifybackup, compare_directories
 from .cluster import Cluster
 from .ledger import Ledger
@@ -83,6 +83,6 @@ __all__ = [
     "BeforeConsistency", "Cluster", "Completed", "Expected", "HarnessError", "Ledger", "NotReached", "Oracle",
     "Pgvigil", "Scratch", "Site", "XactEnd", "assert_amcheck", "assert_checksums", "assert_restored",
     "assert_verifybackup", "backup_start", "bindir", "compare_directories", "config_text", "decode_repository",
-    "format_lsn", "format_time", "major_version", "own", "parse_lsn", "parse_segment", "parse_time", "run",
+    "format_lsn", "format_time", "major_version", "mirror", "own", "parse_lsn", "parse_segment", "parse_time", "run",
     "s3", "segment_name", "visible_xids", "wait_recovery", "wait_until", "write_file", "write_recovery",
 ]

@@ -33,9 +33,11 @@ def merge(sections, overrides):
 
 
 class Pgvigil:
-    """pgvigil with a configuration file (None: without -c). `program` stands in for the binary in tests."""
+    """pgvigil with a configuration file (None: without -c). `program` stands in for the binary in tests; `before` is
+    called before each run."""
 
-    def __init__(self, config, *, program=None, cwd=None):
+    def __init__(self, config, *, program=None, cwd=None, before=None):
+        self.before = before
         self.config = config
         self.program = program or binary()
         self.cwd = cwd
@@ -55,6 +57,8 @@ class Pgvigil:
         check: True wants exit code 0, an integer that one, False any. Hanging, an unwanted exit code, a signal
         (unless check is False) and any sanitizer report raise HarnessError with all that was printed.
         """
+        if self.before:
+            self.before()
         return system.run([*self.command, *args], check=check, timeout=timeout, env=env, cwd=self.cwd, stdin=stdin)
 
     def json(self, *args, **kwargs):

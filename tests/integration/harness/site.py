@@ -1,6 +1,6 @@
 """`Site`: the usual set of a test with pgvigil: a cluster that archives, a repository, a configuration."""
 
-from . import recovery, system
+from . import mirror, recovery, s3, system
 from .oracle import Oracle
 from .pgvigil import Pgvigil, config_text, merge
 
@@ -18,17 +18,18 @@ class Site:
         """
         self.scratch = scratch
         self.name = name
-        self.repository = scratch.mkdir(f"{name}-repository")
+        self._repository = scratch.mkdir(f"{name}-repository")
+        self._mirror = None
         self.state_dir = scratch.mkdir(f"{name}-state")
         self.config = scratch.path / f"{name}.conf"
         self.cluster = scratch.cluster(name, **cluster_options)
         self.sections = merge({
             "cluster": {"name": name, "pgdata": self.cluster.data, "conninfo": self.cluster.conninfo,
                         "state_dir": self.state_dir},
-            "repository local": {"url": f"file://{self.repository}"},
+            "repository local": self._settle(mirror.wanted()),
         }, config)
         self.write_config()
-        self.pgvigil = Pgvigil(self.config, cwd=scratch.path)
+        self.pgvigil = Pgvigil(self.config, cwd=scratch.path, before=self._mirror and self._mirror.push)
         self.cluster.configure(**{
             "archive_mode": "on", "archive_command": f'{self.pgvigil.shell_command} archive-push "%p"',
             "restore_command": f'{self.pgvigil.shell_command} archive-get "%f" "%p"', **(settings or {})})
@@ -36,6 +37,25 @@ class Site:
             self.cluster.start()
         if init:
             self.pgvigil.run("init")
+
+    def _settle(self, where):
+        """Keys of the repository's section."""
+        if where == "file":
+            return {"url": f"file://{self._repository}"}
+        server = s3.server(where)
+        bucket = server.bucket()
+        self._mirror = mirror.Mirror(server.client(), bucket, "vigil/", self._repository)
+        return server.section(bucket)
+
+    @property
+    def repository(self):
+        """A directory; of a bucket, one with the same files as it has now."""
+        return self._mirror.pull() if self._mirror else self._repository
+
+    @repository.setter
+    def repository(self, directory):
+        """For a test that moves it."""
+        self._repository, self._mirror = directory, None
 
     def write_config(self, overrides=None, path=None):
         """Writes the configuration with more overrides, for good at the usual place, or another file at `path`."""
