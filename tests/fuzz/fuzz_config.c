@@ -21,8 +21,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         return 0;
     }
     if (!config->cluster_name || !config->conninfo || config->state_dir[0] != '/' ||
-        config->repository_count != 1 || !config->repositories[0].url || config->backup.jobs < 1 ||
-        config->archive.timeout <= 0)
+        config->repository_count < 1 || config->backup.jobs < 1 || config->archive.timeout <= 0)
+        abort();
+
+    int sync = 0;
+    for (size_t i = 0; i < config->repository_count; i++) {
+        if (!config->repositories[i].url || config->repositories[i].timeout <= 0)
+            abort();
+        sync += config->repositories[i].copy == CONFIG_COPY_SYNC;
+    }
+    if (sync < config->archive.require)
         abort();
     config_free(config);
     return 0;
