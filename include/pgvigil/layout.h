@@ -41,6 +41,19 @@ char *layout_refs(int64_t run, char name[LAYOUT_NAME_SIZE]);
 char *layout_backup(int64_t run, char name[LAYOUT_NAME_SIZE]); /* backup/<run>/backup.json */
 bool layout_parse_backup(const char *name, int64_t *run);
 
+/* "keep/<run>/<number>" and "expire/<run>/<number>": notes that concern a run, see marks.h. */
+enum layout_mark_kind { LAYOUT_KEEP, LAYOUT_EXPIRE };
+
+struct layout_mark {
+    enum layout_mark_kind kind;
+    int64_t run;
+    uint32_t number; /* from 1 */
+};
+
+char *layout_mark(const struct layout_mark *mark, char name[LAYOUT_NAME_SIZE]);
+char *layout_mark_prefix(enum layout_mark_kind kind, char name[LAYOUT_NAME_SIZE]); /* "keep/" */
+bool layout_parse_mark(const char *name, struct layout_mark *mark);
+
 /* "wal/<TLI>/" and "wal/<TLI>/<first 16 digits>/<segment>.zst" and so on. For a partial segment
  * the digest of its raw bytes is part of the name (8 bytes of it, as 16 hexadecimal digits). */
 char *layout_wal_timeline(uint32_t timeline, char name[LAYOUT_NAME_SIZE]);

@@ -40,9 +40,11 @@ enum trailer_kind {
     TRAILER_PACK = 8, /* data pack or map pack */
     TRAILER_MANIFEST = 9,
     TRAILER_REFS = 10,
-    TRAILER_BACKUP = 11 /* backup.json */
+    TRAILER_BACKUP = 11, /* backup.json */
+    TRAILER_KEEP = 12,   /* a backup is kept, or no longer */
+    TRAILER_EXPIRE = 13  /* a run is marked for deletion, or no longer */
 };
-#define TRAILER_KIND_MAXIMUM 11
+#define TRAILER_KIND_MAXIMUM 13
 
 struct trailer {
     enum trailer_kind kind;

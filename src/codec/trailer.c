@@ -162,6 +162,10 @@ const char *trailer_kind_name(enum trailer_kind kind)
         return "list of packs";
     case TRAILER_BACKUP:
         return "backup record";
+    case TRAILER_KEEP:
+        return "keep note";
+    case TRAILER_EXPIRE:
+        return "mark for deletion";
     }
     return "unknown object";
 }

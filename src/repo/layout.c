@@ -68,22 +68,28 @@ char *layout_pack(const struct layout_pack *pack, char name[LAYOUT_NAME_SIZE])
     return name;
 }
 
+/* The number that begins at `text`, from 1; whatever follows it is not looked at. */
+static bool layout_take_number(const char *text, uint32_t *number)
+{
+    uint64_t found = 0;
+
+    for (; *text >= '0' && *text <= '9' && found <= UINT32_MAX; text++)
+        found = found * 10 + (uint64_t)(*text - '0');
+    if (found == 0 || found > UINT32_MAX)
+        return false;
+    *number = (uint32_t)found;
+    return true;
+}
+
 bool layout_parse_pack(const char *name, struct layout_pack *pack)
 {
     char again[LAYOUT_NAME_SIZE];
     struct layout_pack found;
     const char *rest;
-    uint64_t number = 0;
 
     if (strncmp(name, PACK_PREFIX, strlen(PACK_PREFIX)) != 0 ||
-        !layout_take_run(name + strlen(PACK_PREFIX), &found.run, &rest))
-        return false;
-    for (; *rest >= '0' && *rest <= '9' && number <= UINT32_MAX; rest++)
-        number = number * 10 + (uint64_t)(*rest - '0');
-    if (number == 0 || number > UINT32_MAX)
-        return false;
-    found.number = (uint32_t)number;
-    if (strcmp(layout_pack(&found, again), name) != 0)
+        !layout_take_run(name + strlen(PACK_PREFIX), &found.run, &rest) ||
+        !layout_take_number(rest, &found.number) || strcmp(layout_pack(&found, again), name) != 0)
         return false;
     *pack = found;
     return true;
@@ -146,6 +152,36 @@ bool layout_parse_backup(const char *name, int64_t *run)
         strcmp(layout_backup(found, again), name) != 0)
         return false;
     *run = found;
+    return true;
+}
+
+static const char *const mark_prefixes[] = {[LAYOUT_KEEP] = "keep/", [LAYOUT_EXPIRE] = "expire/"};
+
+char *layout_mark_prefix(enum layout_mark_kind kind, char name[LAYOUT_NAME_SIZE])
+{
+    snprintf(name, LAYOUT_NAME_SIZE, "%s", mark_prefixes[kind]);
+    return name;
+}
+
+char *layout_mark(const struct layout_mark *mark, char name[LAYOUT_NAME_SIZE])
+{
+    char number[16];
+
+    snprintf(number, sizeof(number), "%" PRIu32, mark->number);
+    return layout_of_run(mark_prefixes[mark->kind], mark->run, number, name);
+}
+
+bool layout_parse_mark(const char *name, struct layout_mark *mark)
+{
+    struct layout_mark found = {.kind = name[0] == 'k' ? LAYOUT_KEEP : LAYOUT_EXPIRE};
+    const char *prefix = mark_prefixes[found.kind], *rest;
+    char again[LAYOUT_NAME_SIZE];
+
+    if (strncmp(name, prefix, strlen(prefix)) != 0 ||
+        !layout_take_run(name + strlen(prefix), &found.run, &rest) ||
+        !layout_take_number(rest, &found.number) || strcmp(layout_mark(&found, again), name) != 0)
+        return false;
+    *mark = found;
     return true;
 }
 

@@ -23,6 +23,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     char again[LAYOUT_NAME_SIZE];
     struct layout_pack pack;
+    struct layout_mark mark;
     int64_t run;
     char *name = malloc(size + 1);
 
@@ -34,6 +35,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (layout_parse_pack(name, &pack) && strcmp(layout_pack(&pack, again), name) != 0)
         abort();
     if (layout_parse_backup(name, &run) && strcmp(layout_backup(run, again), name) != 0)
+        abort();
+    if (layout_parse_mark(name, &mark) && strcmp(layout_mark(&mark, again), name) != 0)
         abort();
     free(name);
     return 0;

@@ -28,6 +28,34 @@ START_TEST(names_of_runs)
 }
 END_TEST
 
+START_TEST(marks_come_back)
+{
+    static const char *const wrong[] = {"keep/",
+                                        "keep/20261120T020000Z",
+                                        "keep/20261120T020000Z/",
+                                        "keep/20261120T020000Z/0",
+                                        "keep/20261120T020000Z/01",
+                                        "keep/20261120T020000Z/1.json",
+                                        "keep/20261120T020000Z/4294967296",
+                                        "expired/20261120T020000Z/1",
+                                        "expire/20261320T020000Z/1",
+                                        "run/20261120T020000Z/1"};
+    const struct layout_mark keep = {.kind = LAYOUT_KEEP, .run = RUN, .number = 12};
+    const struct layout_mark expire = {.kind = LAYOUT_EXPIRE, .run = RUN, .number = UINT32_MAX};
+    struct layout_mark mark;
+
+    ck_assert_str_eq(layout_mark_prefix(LAYOUT_EXPIRE, name), "expire/");
+    ck_assert_str_eq(layout_mark(&keep, name), "keep/20261120T020000Z/12");
+    ck_assert(layout_parse_mark(name, &mark));
+    ck_assert(mark.kind == LAYOUT_KEEP && mark.run == RUN && mark.number == 12);
+    ck_assert_str_eq(layout_mark(&expire, name), "expire/20261120T020000Z/4294967295");
+    ck_assert(layout_parse_mark(name, &mark));
+    ck_assert(mark.kind == LAYOUT_EXPIRE && mark.run == RUN && mark.number == UINT32_MAX);
+    for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++)
+        ck_assert_msg(!layout_parse_mark(wrong[i], &mark), "%s", wrong[i]);
+}
+END_TEST
+
 START_TEST(names_of_wal)
 {
     const char *segment = "0000000A00000001000000FE";
@@ -144,6 +172,7 @@ Suite *layout_suite(void)
     TCase *tests = tcase_create("names");
 
     tcase_add_test(tests, names_of_runs);
+    tcase_add_test(tests, marks_come_back);
     tcase_add_test(tests, names_of_wal);
     tcase_add_test(tests, packs_and_backups_come_back);
     tcase_add_test(tests, wal_comes_back);
