@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from harness import Ledger, assert_restored, compare_directories, parse_lsn, run, write_recovery
+from harness import Ledger, assert_restored, compare_directories, parse_lsn, run, wait_recovery, write_recovery
 
 READER = Path(__file__).resolve().parents[2] / "scripts" / "pgvigil-reader"
 
@@ -61,6 +61,7 @@ def test_the_same_as_restore(make_site, reader):
     write_recovery(data, f'/usr/bin/python3 {reader.program} wal {site.repository} "%f" "%p"', archive_mode="off")
     restored = site.scratch.adopt(data, "by-reader")
     restored.start()
+    wait_recovery(restored)  # connections are accepted before it has come to its end
     (backup,) = site.pgvigil.json("list")["repositories"][0]["clusters"][0]["backups"]
     assert restored.scalar("select count(*) from in_beside") == 5000
     assert_restored(restored, oracle.expect(start=parse_lsn(backup["start_lsn"])), ledger=ledger)
