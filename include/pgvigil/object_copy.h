@@ -5,6 +5,7 @@
 #define PGVIGIL_OBJECT_COPY_H
 
 #include "pgvigil/repository.h"
+#include "pgvigil/trailer.h"
 
 /*
  * Copies an object of the selected cluster byte for byte, checking it against its trailer on the way:
@@ -13,5 +14,10 @@
  */
 bool object_copy(struct repository *from, struct repository *to, const char *name,
                  struct error *err);
+
+/* Reads an object of the selected cluster whole and checks its stored bytes, kind and name against its
+ * trailer, which needs no key: ERROR_INTEGRITY if it is damaged. */
+bool object_copy_check(struct repository *from, const char *name, enum trailer_kind kind,
+                       struct trailer *trailer, struct error *err);
 
 #endif

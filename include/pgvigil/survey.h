@@ -65,4 +65,7 @@ struct survey {
 bool survey_read(struct repository *repository, struct survey **survey, struct error *err);
 void survey_free(struct survey *survey);
 
+/* The newest timeline that recovery from this backup can follow. */
+uint32_t survey_target_timeline(const struct survey *survey, const struct backup_info *info);
+
 #endif

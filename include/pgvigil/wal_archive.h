@@ -25,6 +25,11 @@ struct wal_ranges {
     size_t count;
 };
 
+struct wal_segment {
+    uint32_t timeline;
+    uint64_t number;
+};
+
 enum wal_outcome { WAL_STORED, WAL_ALREADY_THERE };
 
 /* A WAL file to be stored, read from an open descriptor. */
@@ -64,6 +69,9 @@ bool wal_archive_exists(struct repository *repository, const char *segment, bool
 bool wal_archive_ranges(struct repository *repository, uint32_t timeline, struct wal_ranges *ranges,
                         struct error *err);
 void wal_archive_free_ranges(struct wal_ranges *ranges);
+/* Takes segments, which ascend by timeline and number, out of the ranges. */
+void wal_archive_leave_out(struct wal_ranges *ranges, const struct wal_segment *segments,
+                           size_t count);
 
 /* Is there a whole segment of this timeline behind `segment` (NULL: any at all)? */
 bool wal_archive_has_later(struct repository *repository, uint32_t timeline, const char *segment,

@@ -15,6 +15,7 @@
 
 #include "pgvigil/history.h"
 #include "pgvigil/repository.h"
+#include "pgvigil/wal_archive.h"
 #include "pgvigil/wal_reader.h"
 
 /*
@@ -36,6 +37,9 @@ const struct history *wal_scan_history(const struct wal_scan *scan);
 bool wal_scan_history_known(const struct wal_scan *scan);
 /* 0 when there is no segment in the archive at all. */
 uint32_t wal_scan_segment_size(const struct wal_scan *scan);
+
+/* Goes on as if these segments (ascending) were not there. */
+void wal_scan_leave_out(struct wal_scan *scan, const struct wal_segment *segments, size_t count);
 
 struct wal_scan_reach {
     uint64_t missing;        /* number of the first segment that is not there */

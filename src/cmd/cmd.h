@@ -32,6 +32,7 @@ int cmd_backup(const char *config_name, int argc, char **argv);
 int cmd_copy(const char *config_name, int argc, char **argv);
 int cmd_list(const char *config_name, int argc, char **argv);
 int cmd_restore(const char *config_name, int argc, char **argv);
+int cmd_verify(const char *config_name, int argc, char **argv);
 int cmd_version(const char *config_name, int argc, char **argv);
 int cmd_help(const char *config_name, int argc, char **argv);
 

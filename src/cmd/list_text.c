@@ -1,77 +1,15 @@
 /* list_text.c - list for people */
 #include <inttypes.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "cmd/columns.h"
 #include "cmd/list.h"
 #include "pgvigil/clock.h"
 #include "pgvigil/layout.h"
 #include "pgvigil/mem.h"
 #include "pgvigil/units.h"
-
-/* Cells are printed in columns as wide as their widest one. */
-struct table {
-    size_t columns;
-    const char *right; /* for each column 'r' if it is set flush right */
-    char **cells;
-    size_t count;
-    size_t capacity;
-};
-
-static void add(struct table *table, const char *format, ...) __attribute__((format(printf, 2, 3)));
-
-static void add(struct table *table, const char *format, ...)
-{
-    char text[256];
-    va_list arguments;
-
-    va_start(arguments, format);
-    vsnprintf(text, sizeof(text), format, arguments);
-    va_end(arguments);
-    table->cells = mem_grow(table->cells, table->count, &table->capacity, sizeof(*table->cells));
-    table->cells[table->count++] = mem_strdup(text);
-}
-
-static int width_of(const struct table *table, size_t column)
-{
-    size_t width = 0;
-
-    for (size_t i = column; i < table->count; i += table->columns)
-        if (strlen(table->cells[i]) > width)
-            width = strlen(table->cells[i]);
-    return (int)width;
-}
-
-/* Nothing trails behind a line's last text. */
-static void print_row(const struct table *table, size_t row, struct buffer *out)
-{
-    char *const *cells = &table->cells[row * table->columns];
-    size_t columns = table->columns;
-
-    while (columns > 0 && cells[columns - 1][0] == '\0')
-        columns--;
-    buffer_append_string(out, "    ");
-    for (size_t i = 0; i < columns; i++) {
-        int width = width_of(table, i);
-
-        if (i + 1 == columns && table->right[i] != 'r')
-            width = 0;
-        buffer_append_format(out, "%s%*s", i > 0 ? "  " : "",
-                             table->right[i] == 'r' ? width : -width, cells[i]);
-    }
-    buffer_append_string(out, "\n");
-}
-
-static void print_table(struct table *table, struct buffer *out)
-{
-    for (size_t row = 0; row < table->count / table->columns; row++)
-        print_row(table, row, out);
-    for (size_t i = 0; i < table->count; i++)
-        free(table->cells[i]);
-    free(table->cells);
-}
 
 /* To whole seconds: a start upwards and an end downwards, so that what is shown can be restored. */
 static char *format_up(int64_t moment, char text[CLOCK_TEXT_SIZE])
@@ -84,36 +22,38 @@ static char *format_down(int64_t moment, char text[CLOCK_TEXT_SIZE])
     return clock_format_local(moment / CLOCK_SECOND * CLOCK_SECOND, text);
 }
 
-static void add_backup(struct table *table, const struct survey_backup *backup)
+static void add_backup(struct cmd_columns *table, const struct survey_backup *backup)
 {
     const struct backup_info *info = backup->info;
     char text[CLOCK_TEXT_SIZE], size[UNITS_TEXT_SIZE], lsn[WAL_LSN_TEXT_SIZE];
     char segment[WAL_NAME_SIZE];
     int64_t took = info->stop_time - info->start_time;
 
-    add(table, "%s", layout_run_text(info->run, text));
-    add(table, "%s", format_up(info->stop_time, text));
-    add(table, "%s", units_format_duration(took > 0 ? took : 0, size));
-    add(table, "%" PRIu32, info->timeline);
-    add(table, "%s", wal_format_lsn(info->start_lsn, lsn));
-    add(table, "%s", wal_format_lsn(info->stop_lsn, lsn));
-    add(table, "%s", units_format_size(info->database_bytes, size));
-    add(table, "%s", units_format_size(info->stored_bytes, size));
+    cmd_columns_add(table, "%s", layout_run_text(info->run, text));
+    cmd_columns_add(table, "%s", format_up(info->stop_time, text));
+    cmd_columns_add(table, "%s", units_format_duration(took > 0 ? took : 0, size));
+    cmd_columns_add(table, "%" PRIu32, info->timeline);
+    cmd_columns_add(table, "%s", wal_format_lsn(info->start_lsn, lsn));
+    cmd_columns_add(table, "%s", wal_format_lsn(info->stop_lsn, lsn));
+    cmd_columns_add(table, "%s", units_format_size(info->database_bytes, size));
+    cmd_columns_add(table, "%s", units_format_size(info->stored_bytes, size));
     if (!backup->wal_complete)
-        add(table, "cannot be restored: no %s",
+        cmd_columns_add(
+            table, "cannot be restored: no %s",
             wal_segment_name(info->timeline, backup->missing, info->wal_segment_size, segment));
     else if (info->page_errors > 0)
-        add(table, "%" PRIu64 " damaged page%s", info->page_errors,
-            info->page_errors == 1 ? "" : "s");
+        cmd_columns_add(table, "%" PRIu64 " damaged page%s", info->page_errors,
+                        info->page_errors == 1 ? "" : "s");
     else
-        add(table, "none");
+        cmd_columns_add(table, "none");
 }
 
 static void print_backups(const struct survey *survey, struct buffer *out)
 {
     static const char *const titles[] = {"ID",   "FINISHED", "TOOK",   "TIMELINE", "START",
                                          "STOP", "DATABASE", "STORED", "ERRORS"};
-    struct table table = {.columns = sizeof(titles) / sizeof(titles[0]), .right = "llrrllrrl"};
+    struct cmd_columns table = {.columns = sizeof(titles) / sizeof(titles[0]),
+                                .right = "llrrllrrl"};
 
     buffer_append_string(out, "  Backups\n");
     if (survey->catalog->count == 0) {
@@ -123,40 +63,40 @@ static void print_backups(const struct survey *survey, struct buffer *out)
         return;
     }
     for (size_t i = 0; i < table.columns; i++)
-        add(&table, "%s", titles[i]);
+        cmd_columns_add(&table, "%s", titles[i]);
     for (size_t i = 0; i < survey->catalog->count; i++)
         add_backup(&table, &survey->backups[i]);
-    print_table(&table, out);
+    cmd_columns_print(&table, out);
 }
 
-static void add_range(struct table *table, const struct survey *survey,
+static void add_range(struct cmd_columns *table, const struct survey *survey,
                       const struct wal_range *range)
 {
     char name[WAL_NAME_SIZE], size[UNITS_TEXT_SIZE];
 
-    add(table, "%" PRIu32, range->timeline);
-    add(table, "%s", cmd_list_segment(survey, range->timeline, range->first, name));
-    add(table, "%s", cmd_list_segment(survey, range->timeline, range->last, name));
-    add(table, "%" PRIu64, range->last - range->first + 1);
-    add(table, "%s", units_format_size(range->stored_bytes, size));
-    add(table, "%s", "");
+    cmd_columns_add(table, "%" PRIu32, range->timeline);
+    cmd_columns_add(table, "%s", cmd_list_segment(survey, range->timeline, range->first, name));
+    cmd_columns_add(table, "%s", cmd_list_segment(survey, range->timeline, range->last, name));
+    cmd_columns_add(table, "%" PRIu64, range->last - range->first + 1);
+    cmd_columns_add(table, "%s", units_format_size(range->stored_bytes, size));
+    cmd_columns_add(table, "%s", "");
 }
 
-static void add_gap(struct table *table, const struct survey *survey, uint32_t timeline,
+static void add_gap(struct cmd_columns *table, const struct survey *survey, uint32_t timeline,
                     const struct survey_gap *gap)
 {
     char name[WAL_NAME_SIZE];
 
-    add(table, "%" PRIu32, timeline);
-    add(table, "%s", cmd_list_segment(survey, timeline, gap->first, name));
-    add(table, "%s", cmd_list_segment(survey, timeline, gap->last, name));
-    add(table, "%" PRIu64, gap->last - gap->first + 1);
-    add(table, "%s", "-");
-    add(table, "MISSING");
+    cmd_columns_add(table, "%" PRIu32, timeline);
+    cmd_columns_add(table, "%s", cmd_list_segment(survey, timeline, gap->first, name));
+    cmd_columns_add(table, "%s", cmd_list_segment(survey, timeline, gap->last, name));
+    cmd_columns_add(table, "%" PRIu64, gap->last - gap->first + 1);
+    cmd_columns_add(table, "%s", "-");
+    cmd_columns_add(table, "MISSING");
 }
 
 /* Ranges and gaps in the order of their segments. */
-static void add_timeline(struct table *table, const struct survey *survey,
+static void add_timeline(struct cmd_columns *table, const struct survey *survey,
                          const struct survey_timeline *timeline)
 {
     size_t gap = 0;
@@ -174,7 +114,7 @@ static void add_timeline(struct table *table, const struct survey *survey,
 static void print_wal(const struct survey *survey, struct buffer *out)
 {
     static const char *const titles[] = {"TIMELINE", "FIRST", "LAST", "SEGMENTS", "STORED", ""};
-    struct table table = {.columns = sizeof(titles) / sizeof(titles[0]), .right = "rllrrl"};
+    struct cmd_columns table = {.columns = sizeof(titles) / sizeof(titles[0]), .right = "rllrrl"};
     uint64_t before = 0;
 
     buffer_append_string(out, "  WAL\n");
@@ -184,12 +124,12 @@ static void print_wal(const struct survey *survey, struct buffer *out)
         return;
     }
     for (size_t i = 0; i < table.columns; i++)
-        add(&table, "%s", titles[i]);
+        cmd_columns_add(&table, "%s", titles[i]);
     for (size_t i = 0; i < survey->timeline_count; i++) {
         add_timeline(&table, survey, &survey->timelines[i]);
         before += survey->timelines[i].before_backups;
     }
-    print_table(&table, out);
+    cmd_columns_print(&table, out);
     if (before > 0 && survey->catalog->count > 0)
         buffer_append_format(out, "    %" PRIu64 " of these segments %s older than every backup\n",
                              before, before == 1 ? "is" : "are");

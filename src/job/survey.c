@@ -37,8 +37,7 @@ static void check_backup(const struct survey *survey, struct survey_backup *back
     backup->wal_complete = backup->missing * size >= info->stop_lsn;
 }
 
-/* The newest timeline that recovery from this backup can follow. */
-static uint32_t target_timeline(const struct survey *survey, const struct backup_info *info)
+uint32_t survey_target_timeline(const struct survey *survey, const struct backup_info *info)
 {
     uint32_t target = info->timeline;
 
@@ -109,7 +108,8 @@ static bool find_windows(struct repository *repository, struct survey *survey,
         const struct survey_backup *backup = &survey->backups[i];
         struct wal_scan_reach reach;
 
-        if (!backup->wal_complete || target_timeline(survey, backup->info) != timeline->timeline)
+        if (!backup->wal_complete ||
+            survey_target_timeline(survey, backup->info) != timeline->timeline)
             continue;
         wal_scan_reach(scan, backup->info->stop_lsn - 1, &reach);
         join_window(survey, backup->info, timeline->timeline,
@@ -126,7 +126,7 @@ static bool is_target(const struct survey *survey, uint32_t timeline)
 {
     for (size_t i = 0; i < survey->catalog->count; i++)
         if (survey->backups[i].wal_complete &&
-            target_timeline(survey, survey->backups[i].info) == timeline)
+            survey_target_timeline(survey, survey->backups[i].info) == timeline)
             return true;
     return false;
 }

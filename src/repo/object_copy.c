@@ -11,7 +11,7 @@
 
 /* One object on its way. The last TRAILER_SIZE bytes so far are held back: perhaps the trailer. */
 struct copying {
-    struct store_put *put;
+    struct store_put *put;        /* NULL: it is only read */
     struct digest_sha256 *stored; /* of all before the trailer */
     struct digest_sha256 *whole;
     unsigned char tail[TRAILER_SIZE];
@@ -25,7 +25,7 @@ static bool copy_pass(struct copying *copying, const void *data, size_t length, 
         return true;
     digest_sha256_update(copying->stored, data, length);
     copying->length += length;
-    return store_put_write(copying->put, data, length, err);
+    return !copying->put || store_put_write(copying->put, data, length, err);
 }
 
 static bool copy_take(const void *data, size_t length, void *context, struct error *err)
@@ -134,6 +134,25 @@ bool object_copy(struct repository *from, struct repository *to, const char *nam
     digest_sha256_free(copying.stored);
     digest_sha256_free(copying.whole);
     free(target);
+    free(full);
+    return ok;
+}
+
+bool object_copy_check(struct repository *from, const char *name, enum trailer_kind kind,
+                       struct trailer *trailer, struct error *err)
+{
+    struct copying copying = {.stored = digest_sha256_new(), .whole = digest_sha256_new()};
+    char *full = repository_object_name(from, name);
+    bool ok = store_get(from->store, full, 0, UINT64_MAX, copy_take, &copying, err) &&
+              copy_check(&copying, from, name, trailer, err);
+
+    if (ok && trailer->kind != kind)
+        ok = error_set(err, ERROR_INTEGRITY,
+                       "object \"%s\" in repository \"%s\" is damaged: it is a %s, where a %s was "
+                       "expected",
+                       name, from->name, trailer_kind_name(trailer->kind), trailer_kind_name(kind));
+    digest_sha256_free(copying.stored);
+    digest_sha256_free(copying.whole);
     free(full);
     return ok;
 }

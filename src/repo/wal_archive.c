@@ -401,6 +401,40 @@ void wal_archive_free_ranges(struct wal_ranges *ranges)
     *ranges = (struct wal_ranges){.segment_size = 0};
 }
 
+static bool archive_is_before(const struct wal_segment *segment, const struct wal_range *range)
+{
+    return segment->timeline != range->timeline ? segment->timeline < range->timeline
+                                                : segment->number < range->first;
+}
+
+void wal_archive_leave_out(struct wal_ranges *ranges, const struct wal_segment *segments,
+                           size_t count)
+{
+    struct wal_range *left = mem_calloc(ranges->count + count, sizeof(*left));
+    size_t kept = 0, next = 0;
+
+    for (size_t i = 0; i < ranges->count; i++) {
+        struct wal_range range = ranges->ranges[i];
+
+        while (next < count && archive_is_before(&segments[next], &range))
+            next++;
+        for (; next < count && segments[next].timeline == range.timeline &&
+               segments[next].number <= range.last;
+             next++) {
+            if (segments[next].number > range.first) {
+                left[kept] = range;
+                left[kept++].last = segments[next].number - 1;
+            }
+            range.first = segments[next].number + 1;
+        }
+        if (range.first <= range.last)
+            left[kept++] = range;
+    }
+    free(ranges->ranges);
+    ranges->ranges = left;
+    ranges->count = kept;
+}
+
 /* Walks over consecutive segments until one is missing or all were met. */
 struct archive_walk {
     uint32_t segment_size;

@@ -107,6 +107,14 @@ void wal_scan_close(struct wal_scan *scan)
     free(scan);
 }
 
+void wal_scan_leave_out(struct wal_scan *scan, const struct wal_segment *segments, size_t count)
+{
+    wal_archive_leave_out(&scan->ranges, segments, count);
+    scan->part_count = 0;
+    if (scan->ranges.segment_size != 0)
+        find_parts(scan);
+}
+
 const struct history *wal_scan_history(const struct wal_scan *scan)
 {
     return &scan->history;

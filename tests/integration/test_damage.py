@@ -221,6 +221,22 @@ EXPECTED = [
     Row("backup.json", "restore", 0, 0),
     Row("backup.json", "list", 4, 0),
     Row("backup.json", "get segment", 0, 0),
+    # verify reads everything, and says what it costs. What is gone and needed by nothing that is there is not missed.
+    Row("identity", "verify", 4, 3, ("pgvigil.json", "local"), ("pgvigil.json", "local", "mounted")),
+    Row("segment of a backup", "verify", 4, 4, ("{name}", "backup {second} cannot be restored")),
+    Row("segment behind the backups", "verify", 4, 4, ("{name}", "no moment after ")),
+    Row("first segment", "verify", 4, 0),
+    Row("newest segment", "verify", 4, 0, ("{name}", "no moment after ")),
+    Row("partial", "verify", 4, 0),
+    Row("history", "verify", 4, 4),
+    Row("backup history", "verify", 4, 0),
+    Row("begin note", "verify", 4, 0),
+    Row("lease", "verify", 4, 0),
+    Row("data pack", "verify", 4, 4, ("{name}", "backup {second} cannot be restored")),
+    Row("map pack", "verify", 4, 4, ("{name}", "backup {second} cannot be restored")),
+    Row("manifest", "verify", 4, 4, ("{name}", "backup {second} cannot be restored")),
+    Row("refs", "verify", 4, 4, ("{name}", "backup {second} cannot be restored")),
+    Row("backup.json", "verify", 4, 0, ("{name}", "backup {second} cannot be restored")),
 ]
 
 
@@ -235,7 +251,7 @@ def arguments(copy, world, name, command, target):
         wanted = name if command == "get" else start_segment(copy, world.second)
         return ["archive-get", file_of(wanted), target / "got"]
     restore = ["restore", "--quiet", "--to", target]
-    return {"list": ["list"],
+    return {"list": ["list"], "verify": ["verify", "--all"],
             "restore": restore,
             "restore that backup": [*restore, "--backup", world.second],
             "restore the first backup": [*restore, "--backup", world.first],
@@ -313,7 +329,7 @@ def test_every_kind_is_in_the_table(world):
 def test_the_whole_repository_is_sound(world):
     """Undamaged, every command of the table goes through: so that no row fails for another reason than its damage."""
     with Copy(world.site, "copy") as copy:
-        for command in ("list", "restore", "restore that backup", "restore the first backup", "get segment"):
+        for command in ("list", "verify", "restore", "restore that backup", "restore the first backup", "get segment"):
             target = copy.room / "target"
             if command.startswith("get"):
                 system.own(target.mkdir() or target)

@@ -1,0 +1,207 @@
+/* verify.c - pgvigil verify */
+#include "cmd/verify.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cmd/cmd.h"
+#include "pgvigil/digest.h"
+#include "pgvigil/log.h"
+#include "pgvigil/process.h"
+#include "pgvigil/progress.h"
+
+struct arguments {
+    bool all, repair, json, quiet;
+    const char *repository, *sample, *seed;
+    long jobs;
+};
+
+/* "5%", "0.5%". */
+static bool parse_share(const char *text, double *share, struct error *err)
+{
+    char *end;
+
+    errno = 0;
+    *share = strtod(text, &end) / 100;
+    if (errno == 0 && end != text && strcmp(end, "%") == 0 && *share > 0 && *share <= 1)
+        return true;
+    error_set(err, ERROR_USAGE, "\"%s\" is no share for --sample", text);
+    return error_hint(err, "a number above 0, at most 100, and %%: --sample 5%%");
+}
+
+static bool parse_seed(const char *text, uint64_t *seed, struct error *err)
+{
+    char *end;
+
+    if (text == NULL)
+        return digest_random(seed, sizeof(*seed), err);
+    errno = 0;
+    *seed = strtoull(text, &end, 10);
+    return (errno == 0 && *end == '\0' && text[0] >= '0' && text[0] <= '9') ||
+           error_set(err, ERROR_USAGE, "\"%s\" is no seed", text);
+}
+
+static bool make_request(const struct arguments *arguments, struct verify_request *request,
+                         struct error *err)
+{
+    *request = (struct verify_request){.repository = arguments->repository,
+                                       .extent = arguments->all ? VERIFY_ALL : VERIFY_DUE,
+                                       .mode = arguments->repair ? VERIFY_REPAIR : VERIFY_ONLY,
+                                       .jobs = (int)arguments->jobs};
+    if (arguments->all && arguments->sample)
+        return error_set(err, ERROR_USAGE, "--all and --sample exclude each other");
+    if (arguments->seed && !arguments->sample)
+        return error_set(err, ERROR_USAGE, "--seed is of use with --sample only");
+    if (!arguments->sample)
+        return true;
+    request->extent = VERIFY_SAMPLE;
+    if (!parse_share(arguments->sample, &request->sample, err) ||
+        !parse_seed(arguments->seed, &request->seed, err))
+        return false;
+    log_info("the sample's seed is %" PRIu64, request->seed);
+    return true;
+}
+
+static bool print(const struct config *config, const struct verify_request *request, bool json,
+                  const struct verify_result *result, struct error *err)
+{
+    struct buffer out = BUFFER_INIT;
+    bool ok;
+
+    if (json)
+        cmd_verify_json(config, request, result, &out);
+    else
+        cmd_verify_text(result, &out);
+    ok = (fwrite(out.data, 1, out.length, stdout) == out.length && fflush(stdout) == 0) ||
+         error_set_errno(err, "could not write to standard output");
+    buffer_free(&out);
+    return ok;
+}
+
+static void log_finding(const struct verify_repository *repository,
+                        const struct verify_cluster *cluster, const struct verify_finding *finding)
+{
+    struct buffer cost = BUFFER_INIT;
+    struct error err = ERROR_INIT;
+
+    if (finding->fault == VERIFY_DAMAGED)
+        error_set(&err, ERROR_INTEGRITY, "%s", finding->why);
+    else
+        error_set(&err, ERROR_INTEGRITY, "%s%s%s missing in repository \"%s\" (%s)",
+                  finding->object, finding->last ? " to " : " is",
+                  finding->last ? finding->last : "", repository->config->name, finding->why);
+    if (strstr(err.message, finding->object) == NULL)
+        error_context(&err, "object \"%s\" of cluster %" PRIu64 " in repository \"%s\"",
+                      finding->object, cluster->system_identifier, repository->config->name);
+    cmd_verify_cost(finding, &cost);
+    if (cost.length > 0)
+        error_detail(&err, "%s", buffer_text(&cost));
+    if (finding->repair_failure)
+        error_hint(&err, "it could not be repaired: %s", finding->repair_failure);
+    log_error(LOG_ERROR, &err);
+    buffer_free(&cost);
+}
+
+/* Damage outweighs a repository that could not be reached. */
+static int judge(const struct verify_result *result)
+{
+    int status = 0;
+
+    for (size_t i = 0; i < result->repository_count; i++) {
+        const struct verify_repository *repository = &result->repositories[i];
+
+        for (size_t j = 0; j < repository->cluster_count; j++) {
+            const struct verify_cluster *cluster = &repository->clusters[j];
+
+            for (size_t k = 0; k < cluster->finding_count; k++) {
+                if (!verify_is_open(&cluster->findings[k]))
+                    continue;
+                log_finding(repository, cluster, &cluster->findings[k]);
+                status = error_exit_code(ERROR_INTEGRITY);
+            }
+        }
+        if (repository->error.code != ERROR_NONE) {
+            int failed = cmd_fail(&repository->error);
+            status = status == 0 || failed > status ? failed : status;
+        }
+    }
+    return status;
+}
+
+static bool any_finding(const struct verify_result *result)
+{
+    for (size_t i = 0; i < result->repository_count; i++)
+        for (size_t j = 0; j < result->repositories[i].cluster_count; j++)
+            if (result->repositories[i].clusters[j].finding_count > 0)
+                return true;
+    return false;
+}
+
+static int run(const struct config *config, const struct arguments *arguments,
+               const struct verify_request *request)
+{
+    struct verify_result result = {.repositories = NULL};
+    struct error err = ERROR_INIT;
+    bool printed = true;
+    int status;
+
+    if (!verify_run(config, request, &result, &err)) {
+        verify_free_result(&result);
+        return cmd_fail(&err);
+    }
+    if (arguments->json || !arguments->quiet || any_finding(&result))
+        printed = print(config, request, arguments->json, &result, &err);
+    status = judge(&result);
+    verify_free_result(&result);
+    return printed ? status : cmd_fail(&err);
+}
+
+int cmd_verify(const char *config_name, int argc, char **argv)
+{
+    struct arguments arguments = {.jobs = 0};
+    const struct option table[] = {
+        {"repository", OPTION_STRING, &arguments.repository, "NAME", "verify this one only"},
+        {"all", OPTION_FLAG, &arguments.all, NULL, "read everything"},
+        {"sample", OPTION_STRING, &arguments.sample, "P%", "read so many objects, at random"},
+        {"seed", OPTION_STRING, &arguments.seed, "N", "the same sample again"},
+        {"repair", OPTION_FLAG, &arguments.repair, NULL,
+         "bring back what is missing or damaged from another repository"},
+        {"jobs", OPTION_COUNT, &arguments.jobs, "N", "objects read at once"},
+        {"json", OPTION_FLAG, &arguments.json, NULL, "print JSON; its form is in FORMAT.md"},
+        {"quiet", OPTION_FLAG, &arguments.quiet, NULL, "say nothing unless something is wrong"},
+        {0}};
+    const struct options options = {
+        .command = "verify",
+        .synopsis = "verify [--repository NAME] [--all | --sample P%] [--repair] [--json]\n"
+                    "              [--jobs N] [--quiet]",
+        .summary = "Checks what is stored: each object against its trailer, backups against their\n"
+                   "packs, WAL for gaps.",
+        .table = table,
+        .notes =
+            "Every run looks whether everything is there, with the right size. Without --all or "
+            "--sample\nit reads what this host has not read yet, and of the rest the oldest, so "
+            "that a daily run\nreads everything within 30 days.\n\n"
+            "--repair needs the right to delete objects, where something is damaged.\n\n"
+            "Exit status: 0 if all is sound or was repaired; 3 if a repository could not be "
+            "read; 4 if\nsomething is damaged or missing: what, and what it costs, is said."};
+    struct verify_request request;
+    struct error err = ERROR_INIT;
+    struct config *config;
+    int status;
+
+    if (!cmd_begin(&options, argc, argv, NULL, NULL, &status))
+        return status;
+    process_catch_signals();
+    if (arguments.quiet)
+        log_set_level(LOG_WARNING);
+    if (arguments.quiet || arguments.json)
+        progress_set_terminal(false);
+    if (!make_request(&arguments, &request, &err) || !cmd_load_config(config_name, &config, &err))
+        return cmd_fail(&err);
+    status = run(config, &arguments, &request);
+    config_free(config);
+    return status;
+}

@@ -1,0 +1,18 @@
+/*
+ * verify.h - the two forms of what verify found
+ */
+#ifndef PGVIGIL_CMD_VERIFY_H
+#define PGVIGIL_CMD_VERIFY_H
+
+#include "pgvigil/buffer.h"
+#include "pgvigil/verify.h"
+
+/* Append everything. Times are local in the one, UTC in the other. */
+void cmd_verify_text(const struct verify_result *result, struct buffer *out);
+void cmd_verify_json(const struct config *config, const struct verify_request *request,
+                     const struct verify_result *result, struct buffer *out);
+
+/* "backups A and B cannot be restored; no moment from ... to ... can be": what one finding costs, or "" */
+void cmd_verify_cost(const struct verify_finding *finding, struct buffer *out);
+
+#endif

@@ -1,0 +1,135 @@
+/* verify_text.c - verify for people */
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cmd/columns.h"
+#include "cmd/verify.h"
+#include "pgvigil/layout.h"
+#include "pgvigil/units.h"
+
+#define BACKUPS_NAMED 8 /* of those that one finding costs */
+
+static void append_backups(const struct verify_finding *finding, struct buffer *out)
+{
+    char run[CLOCK_COMPACT_SIZE];
+
+    buffer_append_format(out, "backup%s ", finding->backup_count > 1 ? "s" : "");
+    for (size_t i = 0; i < finding->backup_count && i < BACKUPS_NAMED; i++)
+        buffer_append_format(out, "%s%s", i > 0 ? ", " : "",
+                             layout_run_text(finding->backups[i], run));
+    if (finding->backup_count > BACKUPS_NAMED)
+        buffer_append_format(out, " and %zu more", finding->backup_count - BACKUPS_NAMED);
+    buffer_append_string(out, " cannot be restored");
+}
+
+void cmd_verify_cost(const struct verify_finding *finding, struct buffer *out)
+{
+    char from[CLOCK_TEXT_SIZE], to[CLOCK_TEXT_SIZE];
+
+    if (finding->backup_count > 0)
+        append_backups(finding, out);
+    for (size_t i = 0; i < finding->lost_count; i++) {
+        const struct verify_lost_time *lost = &finding->lost[i];
+
+        buffer_append_string(out, i > 0 || finding->backup_count > 0 ? "; " : "");
+        if (lost->to == INT64_MAX)
+            buffer_append_format(out, "no moment after %s can be restored",
+                                 clock_format_local(lost->from, from));
+        else
+            buffer_append_format(out, "no moment between %s and %s can be restored",
+                                 clock_format_local(lost->from, from),
+                                 clock_format_local(lost->to, to));
+    }
+}
+
+static void print_finding(const struct verify_finding *finding, struct buffer *out)
+{
+    static const char *const faults[] = {
+        [VERIFY_DAMAGED] = "damaged", [VERIFY_MISSING] = "missing", [VERIFY_STRAY] = "stray"};
+    struct buffer cost = BUFFER_INIT;
+
+    buffer_append_format(out, "    %s: %s", faults[finding->fault], finding->object);
+    if (finding->last != NULL)
+        buffer_append_format(out, " to %s (%" PRIu64 " segments)", strrchr(finding->last, '/') + 1,
+                             finding->count);
+    buffer_append_string(out, "\n");
+    if (finding->fault == VERIFY_STRAY) {
+        buffer_append_string(out, "        nothing of pgvigil's; left alone\n");
+        return;
+    }
+    buffer_append_format(out, "        %s\n", finding->why);
+    if (finding->source != NULL)
+        buffer_append_format(out, "        repaired: its copy came from repository %s\n",
+                             finding->source);
+    if (!verify_is_open(finding))
+        return;
+    if (finding->repair_failure != NULL)
+        buffer_append_format(out, "        not repaired: %s\n", finding->repair_failure);
+    cmd_verify_cost(finding, &cost);
+    buffer_append_format(out, "        cost: %s\n",
+                         cost.length > 0 ? buffer_text(&cost) : "nothing that can be restored");
+    buffer_free(&cost);
+}
+
+static void add_row(struct cmd_columns *table, const char *what, uint64_t objects,
+                    const char *bytes, const char *remark)
+{
+    cmd_columns_add(table, "%s", what);
+    cmd_columns_add(table, "%" PRIu64, objects);
+    cmd_columns_add(table, "%s", bytes);
+    cmd_columns_add(table, "%s", remark);
+}
+
+static void print_figures(const struct verify_cluster *cluster, struct buffer *out)
+{
+    struct cmd_columns table = {.columns = 4, .right = "lrrl"};
+    char bytes[UNITS_TEXT_SIZE], text[CLOCK_TEXT_SIZE];
+
+    cmd_columns_add(&table, "%s", "");
+    cmd_columns_add(&table, "OBJECTS");
+    cmd_columns_add(&table, "SIZE");
+    cmd_columns_add(&table, "%s", "");
+    add_row(&table, "there", cluster->objects, units_format_size(cluster->bytes, bytes), "");
+    add_row(&table, "read", cluster->read_objects, units_format_size(cluster->read_bytes, bytes),
+            "");
+    if (cluster->unread_objects > 0)
+        add_row(&table, "never read", cluster->unread_objects, "", "by this host");
+    if (cluster->sealed_objects > 0)
+        add_row(&table, "sealed", cluster->sealed_objects, "",
+                "encrypted: checked as stored, not for what they hold");
+    cmd_columns_print(&table, out);
+    buffer_append_format(out, "    backups: %" PRIu64 ", of %" PRIu64 " the maps were read\n",
+                         cluster->backups, cluster->backups_mapped);
+    if (cluster->oldest != 0)
+        buffer_append_format(
+            out, "    everything that was ever read was sound on or after %s\n",
+            clock_format_local(cluster->oldest / CLOCK_SECOND * CLOCK_SECOND, text));
+}
+
+static void print_cluster(const struct verify_cluster *cluster, struct buffer *out)
+{
+    buffer_append_format(out, "\nCluster %" PRIu64 "\n", cluster->system_identifier);
+    print_figures(cluster, out);
+    buffer_append_string(out, "  Found\n");
+    for (size_t i = 0; i < cluster->finding_count; i++)
+        print_finding(&cluster->findings[i], out);
+    if (cluster->finding_count == 0)
+        buffer_append_string(out, "    nothing wrong\n");
+}
+
+void cmd_verify_text(const struct verify_result *result, struct buffer *out)
+{
+    for (size_t i = 0; i < result->repository_count; i++) {
+        const struct verify_repository *repository = &result->repositories[i];
+
+        buffer_append_format(out, "%sRepository %s (%s)\n", i > 0 ? "\n" : "",
+                             repository->config->name, repository->config->url);
+        for (size_t j = 0; j < repository->cluster_count; j++)
+            print_cluster(&repository->clusters[j], out);
+        if (repository->error.code != ERROR_NONE)
+            buffer_append_string(out, "\ncould not be read to the end: see the messages\n");
+        else if (repository->cluster_count == 0)
+            buffer_append_string(out, "\nnothing in it yet\n");
+    }
+}

@@ -1,0 +1,282 @@
+/* verify.c - a verification, repository by repository */
+#include "pgvigil/verify.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "job/verify_backup.h"
+#include "job/verify_inventory.h"
+#include "job/verify_object.h"
+#include "job/verify_repair.h"
+#include "job/verify_wal.h"
+#include "job/verify_walk.h"
+#include "pgvigil/lock.h"
+#include "pgvigil/log.h"
+#include "pgvigil/mem.h"
+
+#define SIBLING_PATIENCE (5 * CLOCK_SECOND)
+
+struct verifying {
+    const struct config *config;
+    const struct verify_request *request;
+    struct verify_memory *memory;
+    int jobs;
+};
+
+bool verify_is_open(const struct verify_finding *finding)
+{
+    return finding->fault != VERIFY_STRAY && finding->repaired < finding->count;
+}
+
+static void free_cluster(struct verify_cluster *cluster)
+{
+    for (size_t i = 0; i < cluster->finding_count; i++)
+        verify_walk_free_finding(&cluster->findings[i]);
+    free(cluster->findings);
+}
+
+void verify_free_result(struct verify_result *result)
+{
+    for (size_t i = 0; i < result->repository_count; i++) {
+        struct verify_repository *repository = &result->repositories[i];
+
+        for (size_t j = 0; j < repository->cluster_count; j++)
+            free_cluster(&repository->clusters[j]);
+        free(repository->clusters);
+    }
+    free(result->repositories);
+    *result = (struct verify_result){.repositories = NULL};
+}
+
+/* What the survey stumbled over is read whole in any case, as are histories, which everything hangs on. */
+static void choose_more(struct verify_walk *walk)
+{
+    const struct survey *survey = walk->survey;
+
+    for (size_t i = 0; i < walk->count; i++) {
+        struct verify_entry *entry = &walk->entries[i];
+
+        if (entry->kind == TRAILER_HISTORY)
+            entry->chosen = true;
+        for (size_t j = 0; j < survey->damage_count && !entry->chosen; j++)
+            entry->chosen =
+                entry->kind != 0 && strstr(survey->damage[j].message, entry->name) != NULL;
+    }
+}
+
+static int compare_findings(const void *a, const void *b)
+{
+    return strcmp(((const struct verify_finding *)a)->object,
+                  ((const struct verify_finding *)b)->object);
+}
+
+/* In the order of their names, whichever thread found them first. */
+static void sort_findings(struct verify_cluster *cluster)
+{
+    if (cluster->finding_count > 1)
+        qsort(cluster->findings, cluster->finding_count, sizeof *cluster->findings,
+              compare_findings);
+}
+
+/* What was missing and is there again, or has turned out to be somebody's deletion, changes what else is
+ * missing: so the WAL is looked at once more. Findings of stretches that are repaired in part end with
+ * what is back. */
+static bool look_again(struct verify_walk *walk, struct error *err)
+{
+    struct verify_cluster *result = walk->result;
+    size_t left = 0;
+
+    survey_free(walk->survey);
+    walk->survey = NULL;
+    if (!survey_read(walk->repository, &walk->survey, err))
+        return false;
+    for (size_t i = 0; i < result->finding_count; i++) {
+        struct verify_finding *finding = &result->findings[i];
+
+        if (finding->fault == VERIFY_MISSING && finding->kind == TRAILER_WAL) {
+            if (finding->repaired == 0) {
+                verify_walk_free_finding(finding);
+                continue;
+            }
+            finding->count = finding->repaired;
+        }
+        result->findings[left++] = *finding;
+    }
+    result->finding_count = left;
+    verify_wal_check(walk);
+    return true;
+}
+
+static bool repair(struct verify_walk *walk, struct repository *siblings, struct error *err)
+{
+    struct verify_cluster *result = walk->result;
+    bool wal = false;
+
+    if (!verify_repair(walk, siblings, err))
+        return false;
+    for (size_t i = 0; i < result->finding_count; i++)
+        wal = wal || (result->findings[i].kind == TRAILER_WAL && result->findings[i].repaired > 0);
+    return !wal || look_again(walk, err);
+}
+
+static void sum_up(struct verify_walk *walk)
+{
+    struct verify_cluster *result = walk->result;
+
+    for (size_t i = 0; i < walk->count; i++) {
+        const struct verify_entry *entry = &walk->entries[i];
+
+        if (entry->kind == 0 || entry->blamed)
+            continue;
+        result->unread_objects += entry->checked == 0;
+        if (entry->checked != 0 && (result->oldest == 0 || entry->checked < result->oldest))
+            result->oldest = entry->checked;
+    }
+}
+
+static bool check_all(struct verify_walk *walk, struct repository *siblings, struct error *err)
+{
+    if (!verify_inventory_read(walk, err) || !survey_read(walk->repository, &walk->survey, err))
+        return false;
+    verify_inventory_choose(walk);
+    choose_more(walk);
+    if (!verify_backup_check_parts(walk, err))
+        return false;
+    verify_wal_check(walk);
+    if (!verify_object_read_chosen(walk, err) || !verify_backup_check_maps(walk, err))
+        return false;
+    sort_findings(walk->result);
+    if (walk->request->mode == VERIFY_REPAIR && !repair(walk, siblings, err))
+        return false;
+    return verify_backup_count_costs(walk, err) && verify_wal_count_costs(walk, err);
+}
+
+/* The cluster that is selected. */
+static bool verify_cluster(struct verifying *verifying, struct repository *repository,
+                           struct repository *siblings, struct verify_cluster *result,
+                           struct error *err)
+{
+    struct verify_walk walk = {.config = verifying->config,
+                               .request = verifying->request,
+                               .jobs = verifying->jobs,
+                               .now = clock_now(),
+                               .repository = repository,
+                               .memory = verifying->memory,
+                               .result = result};
+    struct error ignored = ERROR_INIT;
+    bool ok;
+
+    result->system_identifier = repository->system_identifier;
+    pthread_mutex_init(&walk.mutex, NULL);
+    ok = check_all(&walk, siblings, err);
+    if (walk.memory != NULL && !verify_memory_flush(walk.memory, &ignored))
+        log_error(LOG_WARNING, &ignored);
+    sort_findings(result);
+    sum_up(&walk);
+    survey_free(walk.survey);
+    verify_inventory_free(&walk);
+    pthread_mutex_destroy(&walk.mutex);
+    return ok;
+}
+
+/* The other repositories, as far as they can be opened, for a repair. */
+static struct repository *open_siblings(const struct verifying *verifying,
+                                        const struct config_repository *which)
+{
+    const struct config *config = verifying->config;
+    struct repository *first = NULL, **last = &first;
+
+    if (verifying->request->mode != VERIFY_REPAIR)
+        return NULL;
+    for (size_t i = 0; i < config->repository_count; i++) {
+        struct error err = ERROR_INIT;
+
+        if (&config->repositories[i] == which)
+            continue;
+        if (!repository_open_until(config, &config->repositories[i],
+                                   clock_monotonic() + SIBLING_PATIENCE, last, &err)) {
+            log_error(LOG_WARNING, &err);
+            continue;
+        }
+        store_set_deadline((*last)->store, 0);
+        last = &(*last)->sibling;
+    }
+    return first;
+}
+
+static bool verify_clusters(struct verifying *verifying, struct repository *repository,
+                            struct repository *siblings, struct verify_repository *result,
+                            struct error *err)
+{
+    uint64_t *identifiers;
+    size_t count;
+    bool ok = true;
+
+    if (!repository_system_identifiers(repository, &identifiers, &count, err))
+        return false;
+    result->clusters = mem_calloc(count, sizeof *result->clusters);
+    for (size_t i = 0; ok && i < count; i++) {
+        repository_select(repository, identifiers[i]);
+        if (siblings != NULL)
+            repository_select(siblings, identifiers[i]);
+        ok = verify_cluster(verifying, repository, siblings,
+                            &result->clusters[result->cluster_count++], err);
+    }
+    free(identifiers);
+    return ok;
+}
+
+static void verify_one(struct verifying *verifying, struct verify_repository *result)
+{
+    struct repository *repository, *siblings;
+
+    if (!repository_open(verifying->config, result->config, &repository, &result->error))
+        return;
+    memcpy(result->id, repository->id, sizeof result->id);
+    siblings = open_siblings(verifying, result->config);
+    verify_clusters(verifying, repository, siblings, result, &result->error);
+    repository_close(siblings);
+    repository_close(repository);
+}
+
+static bool choose(const struct config *config, const struct verify_request *request,
+                   struct verify_result *result, struct error *err)
+{
+    result->repositories = mem_calloc(config->repository_count, sizeof *result->repositories);
+    result->repository_count = 0;
+    for (size_t i = 0; i < config->repository_count; i++)
+        if (request->repository == NULL ||
+            strcmp(request->repository, config->repositories[i].name) == 0)
+            result->repositories[result->repository_count++].config = &config->repositories[i];
+    if (result->repository_count > 0)
+        return true;
+    error_set(err, ERROR_USAGE, "there is no repository \"%s\" in \"%s\"", request->repository,
+              config->path);
+    return error_hint(err, "\"pgvigil verify\" without --repository verifies all of them");
+}
+
+bool verify_run(const struct config *config, const struct verify_request *request,
+                struct verify_result *result, struct error *err)
+{
+    struct verifying verifying = {.config = config,
+                                  .request = request,
+                                  .jobs = request->jobs > 0 ? request->jobs : config->backup.jobs};
+    struct lock *lock;
+
+    if (!choose(config, request, result, err))
+        return false;
+    if (!lock_take(config->state_dir, "verify", "verify", &lock, err))
+        return false;
+    if (!verify_memory_open(config->state_dir, &verifying.memory, err)) {
+        lock_release(lock);
+        return false;
+    }
+    for (size_t i = 0; i < result->repository_count; i++) {
+        verify_one(&verifying, &result->repositories[i]);
+        if (result->repositories[i].error.code == ERROR_CANCELLED)
+            break;
+    }
+    verify_memory_close(verifying.memory);
+    lock_release(lock);
+    return true;
+}

@@ -1,0 +1,204 @@
+/* verify_repair.c - bringing back what is damaged or missing */
+#include "job/verify_repair.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "job/verify_object.h"
+#include "job/verify_wal.h"
+#include "pgvigil/layout.h"
+#include "pgvigil/log.h"
+#include "pgvigil/mem.h"
+#include "pgvigil/object_copy.h"
+#include "pgvigil/process.h"
+#include "pgvigil/run.h"
+
+#define SEGMENTS_TRIED 65536 /* of one stretch in one run */
+
+struct repairing {
+    struct verify_walk *walk;
+    struct repository *siblings;
+    struct verify_reader *reader;
+};
+
+/* Is the sibling's object the one that belongs here? `wanted` is what the lists of packs, or this host's
+ * memory, say of it. */
+static bool prove_copy(const struct repairing *repairing, struct repository *sibling,
+                       const struct verify_entry *wanted, struct error *err)
+{
+    struct verify_entry entry = *wanted;
+
+    return verify_object_read(sibling, &entry, repairing->reader, err);
+}
+
+/* Removes the object if it is damaged; what another repair has put right meanwhile stays. */
+static bool clear_place(const struct repairing *repairing, const struct verify_entry *wanted,
+                        bool *sound, struct error *err)
+{
+    struct verify_walk *walk = repairing->walk;
+    struct verify_entry entry = *wanted;
+    char *full;
+    bool ok;
+
+    *sound = verify_object_read(walk->repository, &entry, repairing->reader, err);
+    if (*sound)
+        return true;
+    if (err->code == ERROR_NOT_FOUND) {
+        error_clear(err);
+        return true;
+    }
+    if (err->code != ERROR_INTEGRITY)
+        return false;
+    error_clear(err);
+    full = repository_object_name(walk->repository, wanted->name);
+    ok = store_remove(walk->repository->store, full, err);
+    free(full);
+    if (!ok) {
+        error_context(err, "could not remove the damaged object");
+        error_detail(err, "what is damaged has to make room for its copy: that needs the right to "
+                          "delete objects (s3:DeleteObject)");
+    }
+    return ok;
+}
+
+/* One object from one sibling; true when it is back. */
+static bool bring_back(const struct repairing *repairing, struct repository *sibling,
+                       struct verify_entry *wanted, struct error *err)
+{
+    struct verify_walk *walk = repairing->walk;
+    bool sound;
+
+    if (!prove_copy(repairing, sibling, wanted, err) ||
+        !clear_place(repairing, wanted, &sound, err))
+        return false;
+    if (!sound && !object_copy(sibling, walk->repository, wanted->name, err))
+        return false;
+    return verify_object_read(walk->repository, wanted, repairing->reader, err);
+}
+
+/* May another sibling do better? */
+static bool is_own_failure(const struct error *err)
+{
+    return err->code == ERROR_INTEGRITY || err->code == ERROR_NOT_FOUND || err->code == ERROR_STORE;
+}
+
+/* True when it is back; else the reason is that of the first sibling that has such an object. */
+static bool try_siblings(const struct repairing *repairing, struct verify_finding *finding,
+                         struct verify_entry *wanted, struct error *err)
+{
+    struct error first = ERROR_INIT;
+
+    for (struct repository *one = repairing->siblings; one != NULL; one = one->sibling) {
+        error_clear(err);
+        if (bring_back(repairing, one, wanted, err)) {
+            if (finding->source == NULL)
+                finding->source = mem_strdup(one->name);
+            return true;
+        }
+        if (!is_own_failure(err))
+            return false;
+        if (first.code == ERROR_NONE ||
+            (first.code == ERROR_NOT_FOUND && err->code != ERROR_NOT_FOUND))
+            first = *err;
+    }
+    *err = first;
+    return false;
+}
+
+/* An entry for an object that may be in no listing. */
+static struct verify_entry wanted_entry(const struct repairing *repairing,
+                                        const struct verify_finding *finding, char *name)
+{
+    const struct verify_entry *listed = verify_walk_find(repairing->walk, name);
+    struct verify_entry wanted = {.name = name, .kind = finding->kind, .listed = finding->known};
+
+    memcpy(wanted.listed_sha256, finding->sha256, sizeof wanted.listed_sha256);
+    return listed != NULL ? *listed : wanted;
+}
+
+static bool repair_object(const struct repairing *repairing, struct verify_finding *finding,
+                          char *name, struct error *err)
+{
+    struct verify_walk *walk = repairing->walk;
+    struct verify_entry wanted = wanted_entry(repairing, finding, name);
+
+    if (!try_siblings(repairing, finding, &wanted, err)) {
+        if (finding->repair_failure == NULL)
+            finding->repair_failure = mem_strdup(
+                err->code == ERROR_NOT_FOUND ? "no other repository has it" : err->message);
+        if (err->detail[0] != '\0' && err->code != ERROR_NOT_FOUND)
+            log_error(LOG_WARNING, err);
+        error_clear(err);
+        return true;
+    }
+    finding->repaired++;
+    verify_walk_remember(walk, &wanted);
+    log_info("object \"%s\" in repository \"%s\" is back: its copy came from repository \"%s\"",
+             name, walk->repository->name, finding->source);
+    return true;
+}
+
+/* Missing segments one by one. */
+static bool repair_stretch(const struct repairing *repairing, struct verify_finding *finding,
+                           struct error *err)
+{
+    struct verify_walk *walk = repairing->walk;
+    const uint32_t size = walk->survey->wal.segment_size;
+    uint32_t timeline;
+    uint64_t first;
+
+    if (size == 0 || !verify_wal_segment(walk, finding, &timeline, &first))
+        return true;
+    for (uint64_t i = 0; i < finding->count && i < SEGMENTS_TRIED; i++) {
+        char file[WAL_NAME_SIZE], object[LAYOUT_NAME_SIZE];
+
+        layout_wal_segment(wal_segment_name(timeline, first + i, size, file), object);
+        if (!process_check(err) || !repair_object(repairing, finding, object, err))
+            return false;
+    }
+    return true;
+}
+
+/* A backup.json is what makes a backup, so that it comes back when all else of it has. */
+static bool repair_all(const struct repairing *repairing, bool records, struct error *err)
+{
+    struct verify_cluster *result = repairing->walk->result;
+    bool ok = true;
+
+    for (size_t i = 0; ok && i < result->finding_count; i++) {
+        struct verify_finding *finding = &result->findings[i];
+
+        if (!verify_is_open(finding) || (finding->kind == TRAILER_BACKUP) != records)
+            continue;
+        ok = process_check(err) &&
+             (finding->count > 1 ? repair_stretch(repairing, finding, err)
+                                 : repair_object(repairing, finding, finding->object, err));
+    }
+    return ok;
+}
+
+static bool any_open(const struct verify_cluster *result)
+{
+    for (size_t i = 0; i < result->finding_count; i++)
+        if (verify_is_open(&result->findings[i]))
+            return true;
+    return false;
+}
+
+bool verify_repair(struct verify_walk *walk, struct repository *siblings, struct error *err)
+{
+    struct repairing repairing = {.walk = walk, .siblings = siblings};
+    struct run *run;
+    bool ok;
+
+    if (!any_open(walk->result) || siblings == NULL)
+        return true;
+    /* So that whoever looks sees why an object went away and came back. */
+    if (!run_begin(walk->repository, "verify", 0, &run, err))
+        return false;
+    repairing.reader = verify_object_reader();
+    ok = repair_all(&repairing, false, err) && repair_all(&repairing, true, err);
+    verify_object_free_reader(repairing.reader);
+    run_end(run);
+    return ok;
+}
