@@ -42,6 +42,11 @@ struct config_repository {
     enum config_choice path_style;
 };
 
+struct config_paths {
+    char **paths; /* absolute */
+    size_t count;
+};
+
 struct config {
     char *path; /* absolute path of the file */
 
@@ -64,6 +69,12 @@ struct config {
         int compress_level; /* default 1 */
         int64_t timeout;    /* for the WAL of a backup to arrive, default 1 h */
     } backup;
+
+    struct {
+        struct config_paths recipients; /* files of certificates: those who may read */
+        struct config_paths identity;   /* files of private keys */
+        char *identity_passphrase_file; /* or NULL */
+    } encryption;
 };
 
 /*

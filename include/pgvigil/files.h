@@ -17,6 +17,10 @@
 /* Appends the whole file; ERROR_NOT_FOUND if absent, an error if larger than `maximum` bytes. */
 bool files_read(const char *path, size_t maximum, struct buffer *buffer, struct error *err);
 
+/* Can nobody but its owner use this file? ERROR_CONFIG, with a hint, if not; `what` it is. As PostgreSQL
+ * does with its server's key, a file that root owns may be readable for its group. */
+bool files_check_private(const char *path, const char *what, struct error *err);
+
 /* Writes a file anew, durably, by a temporary name, which starts so, and rename. */
 #define FILES_TEMPORARY ".pgvigil-"
 bool files_write(const char *path, const void *data, size_t length, mode_t mode, struct error *err);

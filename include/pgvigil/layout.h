@@ -19,6 +19,7 @@
 #define LAYOUT_IDENTITY "pgvigil.json" /* at the repository's root */
 #define LAYOUT_BACKUP_PREFIX "backup/"
 #define LAYOUT_WAL_PREFIX "wal/"
+#define LAYOUT_ENCRYPTED ".cms" /* appended to a name under which an encrypted object is stored */
 
 /* A run is known by its UTC start in whole seconds since 1970; its text is "20261120T020000Z". */
 struct layout_pack {
@@ -70,5 +71,9 @@ char *layout_wal_file(const struct wal_name *parsed, const char *file,
 /* What WAL file an object under wal/ holds; false if the name is none of the above. `file` gets the
  * PostgreSQL name, without ".zst" (of a partial: "<segment>.partial"). */
 bool layout_parse_wal(const char *name, char file[WAL_NAME_SIZE], struct wal_name *parsed);
+
+/* Is this the name of what an encrypted repository encrypts: packs, manifests and WAL, but for timeline
+ * history files? All others are what listing, copying and expiring need, which no key is asked for. */
+bool layout_is_secret(const char *name);
 
 #endif

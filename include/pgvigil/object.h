@@ -4,6 +4,10 @@
  * Everything a repository holds is written and read through here: coding, trailer, and on the way
  * back all checks of promise 4 (kind, name, lengths, digests). Names are relative to the selected
  * cluster of the repository, except for TRAILER_IDENTITY, whose name is relative to the root.
+ *
+ * In an encrypted repository what is secret (repository_encrypts) is encrypted here, after
+ * compression, and refused on the way back where it is not: whoever can write to the place must not
+ * be able to slip in what anybody could have written.
  */
 #ifndef PGVIGIL_OBJECT_H
 #define PGVIGIL_OBJECT_H
@@ -26,8 +30,12 @@ struct object_writer;
 bool object_writer_begin(struct repository *repository, const char *name, enum trailer_kind kind,
                          enum object_coding coding, int level, struct object_writer **writer,
                          struct error *err);
+/* Of OBJECT_PLAIN that is encrypted, all is kept in memory until the end. */
 bool object_writer_write(struct object_writer *writer, const void *data, size_t length,
                          struct error *err);
+/* All that an OBJECT_PLAIN consists of, see object_put_scratch. */
+bool object_writer_write_scratch(struct object_writer *writer, void *data, size_t length,
+                                 struct error *err);
 /* Ends and frees the writer whatever it returns; trailer (may be NULL) gets what was written. */
 bool object_writer_commit(struct object_writer *writer, enum store_outcome *outcome,
                           struct trailer *trailer, struct error *err);
@@ -40,11 +48,17 @@ bool object_refuse_taken(const struct repository *repository, const char *name, 
 bool object_put(struct repository *repository, const char *name, enum trailer_kind kind,
                 enum object_coding coding, int level, const void *data, size_t length,
                 enum store_outcome *outcome, struct trailer *trailer, struct error *err);
+/* The same for an OBJECT_PLAIN whose bytes are not needed afterwards: they may be overwritten, which
+ * saves a copy where they are encrypted. */
+bool object_put_scratch(struct repository *repository, const char *name, enum trailer_kind kind,
+                        void *data, size_t length, enum store_outcome *outcome,
+                        struct trailer *trailer, struct error *err);
 
 /*
  * Gives the raw bytes to sink as they come. They are proven only once true is returned: until then
  * the receiver must not let anybody take them for real. More than `maximum` raw bytes, a wrong
- * kind, name, length or digest are ERROR_INTEGRITY naming the object; absence is ERROR_NOT_FOUND.
+ * kind, name, length or digest are ERROR_INTEGRITY naming the object; absence is ERROR_NOT_FOUND; an
+ * encrypted object that no private key opens is ERROR_CONFIG.
  */
 bool object_get(struct repository *repository, const char *name, enum trailer_kind kind,
                 enum object_coding coding, uint64_t maximum, store_sink sink, void *context,

@@ -26,6 +26,7 @@
 struct repository_pin {
     bool known;
     char id[REPOSITORY_ID_SIZE];
+    bool encrypted;
     enum store_exclusive exclusive; /* what was found out of its store */
 };
 
@@ -35,6 +36,8 @@ struct repository {
     const char *name; /* the configuration's, for messages */
     struct store *store;
     char id[REPOSITORY_ID_SIZE];
+    bool encrypted; /* as pgvigil.json says, which is as the configuration wants it */
+    struct keyring *keyring;
     struct repository_pin pin;
     char *cluster;
     uint64_t system_identifier; /* 0: not selected yet */
@@ -43,7 +46,8 @@ struct repository {
 };
 
 /* ERROR_STORE when the place or its pgvigil.json is missing (hint: mounted? `pgvigil init`?) or has
- * another id than the pinned one; ERROR_CONFIG for a newer format. */
+ * another id than the pinned one; ERROR_CONFIG for a newer format, and where one of repository and
+ * configuration is encrypted and the other is not. */
 bool repository_open(const struct config *config, const struct config_repository *which,
                      struct repository **repository, struct error *err);
 /* With a deadline by clock_monotonic for this and all that is asked later; 0: none. */
@@ -66,7 +70,8 @@ typedef bool (*repository_fn)(struct repository *repository, void *context, stru
 bool repository_ask(struct repository *repository, repository_fn fn, void *context,
                     struct error *err);
 
-/* For init: makes the place and its pgvigil.json where they are missing, and pins the id. Refuses a
+/* For init: makes the place and its pgvigil.json where they are missing, encrypted if there are
+ * recipients, and pins the id. Refuses a
  * place that was pinned before and has no pgvigil.json now, and a directory that has other things
  * in it. *created tells whether it made one. */
 enum repository_creation { REPOSITORY_FOUND, REPOSITORY_CREATED };
@@ -79,8 +84,18 @@ void repository_select(struct repository *repository, uint64_t system_identifier
 bool repository_system_identifiers(struct repository *repository, uint64_t **identifiers,
                                    size_t *count, struct error *err);
 
-/* The full name of an object of the selected cluster; the caller frees it. */
+/*
+ * Names of objects are the same whether a repository is encrypted or not. Where it is, what is secret
+ * (layout_is_secret) lies under the name with LAYOUT_ENCRYPTED appended, and under no other: an object
+ * of the name itself isn't part of it, and is not listed.
+ */
+bool repository_encrypts(const struct repository *repository, const char *name);
+/* As stored, in the cluster; and in the store, of the selected cluster. The caller frees them. */
+char *repository_stored_name(const struct repository *repository, const char *name);
 char *repository_object_name(const struct repository *repository, const char *name);
+
+/* Before anything is written: ERROR_CONFIG where it is encrypted and there is nobody to encrypt for. */
+bool repository_check_recipients(struct repository *repository, struct error *err);
 
 /* store_list for names relative to the selected cluster. */
 bool repository_list(struct repository *repository, const char *prefix, const char *after,

@@ -39,6 +39,8 @@ static bool config_cluster_name(const struct config_key *key, const char *value,
                                 struct error *err);
 static bool config_directory(const struct config_key *key, const char *value, void *target,
                              struct error *err);
+static bool config_list(const struct config_key *key, const char *value, void *target,
+                        struct error *err);
 static bool config_url(const struct config_key *key, const char *value, void *target,
                        struct error *err);
 static bool config_word(const struct config_key *key, const char *value, void *target,
@@ -56,7 +58,8 @@ static bool config_integer(const struct config_key *key, const char *value, void
 static bool config_duration(const struct config_key *key, const char *value, void *target,
                             struct error *err);
 
-static const char *const config_sections[] = {"cluster", "repository", "archive", "backup"};
+static const char *const config_sections[] = {"cluster", "repository", "archive", "backup",
+                                              "encryption"};
 
 #define CONFIG_SECTION_COUNT (sizeof(config_sections) / sizeof(config_sections[0]))
 
@@ -95,6 +98,10 @@ static const struct config_key config_keys[] = {
     {"backup", "compress_level", config_integer, IN_CONFIG(backup.compress_level), 1, 19},
     {"backup", "timeout", config_duration, IN_CONFIG(backup.timeout), CLOCK_SECOND,
      7 * 24 * CONFIG_HOUR},
+    {"encryption", "recipients", config_list, IN_CONFIG(encryption.recipients), 0, 0},
+    {"encryption", "identity", config_list, IN_CONFIG(encryption.identity), 0, 0},
+    {"encryption", "identity_passphrase_file", config_directory,
+     IN_CONFIG(encryption.identity_passphrase_file), 0, 0},
 };
 
 #define CONFIG_KEY_COUNT (sizeof(config_keys) / sizeof(config_keys[0]))
@@ -157,6 +164,35 @@ static bool config_directory(const struct config_key *key, const char *value, vo
     free(*path);
     *path = files_join(value, "");
     return true;
+}
+
+/* Absolute paths, separated by commas. */
+static bool config_list(const struct config_key *key, const char *value, void *target,
+                        struct error *err)
+{
+    struct config_paths *list = target;
+    size_t capacity = list->count;
+
+    for (;;) {
+        const char *start = value + strspn(value, " \t");
+        size_t length = strcspn(start, ",");
+        const char *next = start + length;
+
+        while (length > 0 && (start[length - 1] == ' ' || start[length - 1] == '\t'))
+            length--;
+
+        char *path = mem_strndup(start, length), *kept = NULL;
+        bool ok = config_directory(key, path, &kept, err);
+
+        free(path);
+        if (!ok)
+            return false;
+        list->paths = mem_grow(list->paths, list->count, &capacity, sizeof(*list->paths));
+        list->paths[list->count++] = kept;
+        if (*next == '\0')
+            return true;
+        value = next + 1;
+    }
 }
 
 static bool config_url(const struct config_key *key, const char *value, void *target,
@@ -423,6 +459,11 @@ static bool config_check_complete(const struct config_reader *reader, struct err
     for (size_t i = 0; i < config->repository_count; i++)
         if (!config_check_repository(config, &config->repositories[i], err))
             return false;
+    if (config->encryption.identity_passphrase_file && config->encryption.identity.count == 0)
+        return error_set(err, ERROR_CONFIG,
+                         "%s: section [encryption] has \"identity_passphrase_file\", but no "
+                         "\"identity\"",
+                         config->path);
     return config_check_sync(config, err);
 }
 
@@ -510,6 +551,13 @@ static void config_free_repository(struct config_repository *repository)
     free(repository->name);
 }
 
+static void config_free_list(struct config_paths *list)
+{
+    for (size_t i = 0; i < list->count; i++)
+        free(list->paths[i]);
+    free(list->paths);
+}
+
 void config_free(struct config *config)
 {
     if (!config)
@@ -522,5 +570,8 @@ void config_free(struct config *config)
     free(config->pgdata);
     free(config->conninfo);
     free(config->state_dir);
+    config_free_list(&config->encryption.recipients);
+    config_free_list(&config->encryption.identity);
+    free(config->encryption.identity_passphrase_file);
     free(config);
 }

@@ -65,6 +65,25 @@ bool files_read_fd(int fd, const char *path, void *data, size_t length, size_t *
     return true;
 }
 
+bool files_check_private(const char *path, const char *what, struct error *err)
+{
+    struct stat info;
+
+    if (stat(path, &info) != 0) {
+        error_set_errno(err, "could not stat %s \"%s\"", what, path);
+        err->code = ERROR_CONFIG;
+        return false;
+    }
+
+    const mode_t others = info.st_uid == 0 ? S_IWGRP | S_IXGRP | S_IRWXO : S_IRWXG | S_IRWXO;
+
+    if ((info.st_mode & others) == 0)
+        return true;
+    error_set(err, ERROR_CONFIG, "%s \"%s\" can be used by others: its mode is %04o", what, path,
+              (unsigned)(info.st_mode & 07777));
+    return error_hint(err, "chmod 0600 \"%s\"; one that root owns may be 0640", path);
+}
+
 bool files_write_fd(int fd, const char *path, const void *data, size_t length, struct error *err)
 {
     size_t done = 0;

@@ -15,6 +15,8 @@
 #define IDENTITY_MAXIMUM ((size_t)64 * 1024)
 #define PIN_MAXIMUM ((size_t)4096)
 #define ID_BYTES 16
+#define ENCRYPTION_NONE "none"
+#define ENCRYPTION_CMS "cms"
 
 _Static_assert(REPOSITORY_ID_SIZE == 2 * ID_BYTES + 1, "an id is its bytes in hexadecimal");
 
@@ -37,6 +39,7 @@ static bool identity_take(struct repository *repository, const json_t *json, str
     const json_t *product = json_object_get(json, "pgvigil");
     const json_t *format = json_object_get(json, "format");
     const char *id = json_string_value(json_object_get(json, "id"));
+    const char *encryption = json_string_value(json_object_get(json, "encryption"));
 
     if (json_integer_value(product) < 1 || json_integer_value(format) < 1)
         return identity_damaged(repository, "does not name its format", err);
@@ -48,7 +51,15 @@ static bool identity_take(struct repository *repository, const json_t *json, str
     }
     if (!identity_is_id(id))
         return identity_damaged(repository, "has no id of 32 hexadecimal digits", err);
+    if (encryption && strcmp(encryption, ENCRYPTION_CMS) != 0 &&
+        strcmp(encryption, ENCRYPTION_NONE) != 0) {
+        error_set(err, ERROR_CONFIG,
+                  "repository \"%s\" is encrypted in a way that this pgvigil does not know",
+                  repository->name);
+        return error_hint(err, "upgrade pgvigil on this host");
+    }
     memcpy(repository->id, id, REPOSITORY_ID_SIZE);
+    repository->encrypted = encryption && strcmp(encryption, ENCRYPTION_CMS) == 0;
     return true;
 }
 
@@ -90,7 +101,10 @@ bool identity_write(struct repository *repository, enum store_outcome *outcome, 
     clock_format(clock_now(), created);
     /* Only digits and letters: nothing that JSON would want escaped. */
     buffer_append_format(&text, "{\n  \"pgvigil\": 1,\n  \"format\": %d,\n", REPOSITORY_FORMAT);
-    buffer_append_format(&text, "  \"id\": \"%s\",\n  \"created\": \"%s\"\n}\n", id, created);
+    buffer_append_format(&text, "  \"id\": \"%s\",\n  \"created\": \"%s\",\n", id, created);
+    buffer_append_format(&text, "  \"encryption\": \"%s\"\n}\n",
+                         repository->all->encryption.recipients.count > 0 ? ENCRYPTION_CMS
+                                                                          : ENCRYPTION_NONE);
 
     bool ok = object_put(repository, LAYOUT_IDENTITY, TRAILER_IDENTITY, OBJECT_PLAIN, 0, text.data,
                          text.length, outcome, NULL, err);
@@ -113,9 +127,10 @@ char *identity_pin_path(const struct config *config, const char *name)
     return path;
 }
 
-static const char exclusive_yes[] = "\nexclusive yes\n", exclusive_no[] = "\nexclusive no\n";
+static const char pin_encrypted[] = "\nencrypted\n", exclusive_yes[] = "\nexclusive yes\n",
+                  exclusive_no[] = "\nexclusive no\n";
 
-/* A line with an id, and perhaps one on the store. */
+/* A line with an id, and perhaps some on what is known besides. */
 static bool identity_parse_pin(const char *path, const char *text, struct repository_pin *pin,
                                struct error *err)
 {
@@ -125,9 +140,10 @@ static bool identity_parse_pin(const char *path, const char *text, struct reposi
     pin->known = identity_is_id(line);
     if (pin->known) {
         memcpy(pin->id, line, REPOSITORY_ID_SIZE);
-        pin->exclusive = strcmp(text + length, exclusive_yes) == 0  ? STORE_EXCLUSIVE_YES
-                         : strcmp(text + length, exclusive_no) == 0 ? STORE_EXCLUSIVE_NO
-                                                                    : STORE_EXCLUSIVE_UNKNOWN;
+        pin->encrypted = strstr(text, pin_encrypted) != NULL;
+        pin->exclusive = strstr(text, exclusive_yes)  ? STORE_EXCLUSIVE_YES
+                         : strstr(text, exclusive_no) ? STORE_EXCLUSIVE_NO
+                                                      : STORE_EXCLUSIVE_UNKNOWN;
     } else {
         error_set(err, ERROR_CONFIG, "file \"%s\" does not hold the id of a repository", path);
         error_hint(err, "remove the file once you are sure that the configured repository is the "
@@ -165,7 +181,10 @@ bool identity_write_pin(const struct config *config, const char *name,
                                                                    : "\n";
     char *directory = identity_pin_directory(config);
     char *path = files_join(directory, name);
-    char *text = mem_printf("%s%s", pin->id, exclusive);
+    /* Each begins with the end of the line before it. */
+    char *text =
+        mem_printf("%s%.*s%s", pin->id, pin->encrypted ? (int)strlen(pin_encrypted) - 1 : 0,
+                   pin_encrypted, exclusive);
     bool ok =
         files_make_directories(directory, err) && files_write(path, text, strlen(text), 0600, err);
 

@@ -6,7 +6,7 @@
  *
  * The pin is the file <state_dir>/repository/<name> with the id that the repository of that name
  * had when this host first saw it, and behind it "exclusive yes" or "exclusive no" once it was found
- * out whether its store refuses to overwrite.
+ * out whether its store refuses to overwrite; and "encrypted" where it is.
  */
 /* layer: repo */
 #ifndef PGVIGIL_REPO_IDENTITY_H
@@ -15,7 +15,7 @@
 #include "pgvigil/config.h"
 #include "pgvigil/repository.h"
 
-/* Reads pgvigil.json into repository->id. ERROR_NOT_FOUND when the place has none, ERROR_CONFIG for
+/* Reads pgvigil.json into repository->id and ->encrypted. ERROR_NOT_FOUND when the place has none, ERROR_CONFIG for
  * a newer format, ERROR_INTEGRITY when it is damaged. */
 bool identity_read(struct repository *repository, struct error *err);
 

@@ -16,6 +16,7 @@
 #define PACK_PREFIX "pack/"
 #define RUN_PREFIX "run/"
 #define SUFFIX ".zst"
+#define MANIFEST "manifest.sqlite" SUFFIX
 #define RUN_TEXT_LENGTH (CLOCK_COMPACT_SIZE - 1)
 #define PARTIAL_DIGEST_SIZE 8 /* bytes of the digest in a partial segment's name */
 #define PARTIAL_SUFFIX ".partial"
@@ -128,7 +129,7 @@ char *layout_lease(int64_t run, unsigned number, char name[LAYOUT_NAME_SIZE])
 
 char *layout_manifest(int64_t run, char name[LAYOUT_NAME_SIZE])
 {
-    return layout_of_run(LAYOUT_BACKUP_PREFIX, run, "manifest.sqlite" SUFFIX, name);
+    return layout_of_run(LAYOUT_BACKUP_PREFIX, run, MANIFEST, name);
 }
 
 char *layout_refs(int64_t run, char name[LAYOUT_NAME_SIZE])
@@ -283,4 +284,20 @@ bool layout_parse_wal(const char *name, char file[WAL_NAME_SIZE], struct wal_nam
     wal_parse_name(file, parsed);
     return parsed->kind != WAL_NOT_A_WAL_FILE && (parsed->kind == WAL_PARTIAL) == partial &&
            strcmp(layout_wal_file(parsed, file, digest, again), name) == 0;
+}
+
+bool layout_is_secret(const char *name)
+{
+    char file[WAL_NAME_SIZE];
+    struct layout_pack pack;
+    struct wal_name wal;
+    const char *rest;
+    int64_t run;
+
+    if (layout_parse_wal(name, file, &wal))
+        return wal.kind != WAL_HISTORY;
+    return layout_parse_pack(name, &pack) ||
+           (strncmp(name, LAYOUT_BACKUP_PREFIX, strlen(LAYOUT_BACKUP_PREFIX)) == 0 &&
+            layout_take_run(name + strlen(LAYOUT_BACKUP_PREFIX), &run, &rest) &&
+            strcmp(rest, MANIFEST) == 0);
 }

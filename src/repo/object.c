@@ -1,208 +1,32 @@
-/* object.c - objects with their trailers */
+/* object.c - objects with their trailers: reading them; object_writer.c writes them */
 #include "pgvigil/object.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "pgvigil/cms_stream.h"
 #include "pgvigil/compress.h"
 #include "pgvigil/decompress.h"
 #include "pgvigil/digest.h"
-#include "pgvigil/layout.h"
+#include "pgvigil/keyring.h"
 #include "pgvigil/mem.h"
 #include "pgvigil/relay.h"
+#include "repo/object_kind.h"
 
-#define FRAME_RAW (UINT64_C(32) * 1024 * 1024) /* raw bytes in one zstd frame of OBJECT_ZSTD */
-#define CHUNK ((size_t)256 * 1024)             /* so much is compressed before it is passed on */
-
-static bool object_is_wal(enum trailer_kind kind)
+bool object_put_scratch(struct repository *repository, const char *name, enum trailer_kind kind,
+                        void *data, size_t length, enum store_outcome *outcome,
+                        struct trailer *trailer, struct error *err)
 {
-    return kind == TRAILER_WAL || kind == TRAILER_PARTIAL || kind == TRAILER_HISTORY ||
-           kind == TRAILER_BACKUP_HISTORY;
-}
+    struct object_writer *writer;
 
-/* The name in the store; what belongs to no cluster lies at the root. The caller frees it. */
-static char *object_full_name(const struct repository *repository, const char *name,
-                              enum trailer_kind kind)
-{
-    return kind == TRAILER_IDENTITY ? mem_strdup(name) : repository_object_name(repository, name);
-}
-
-static void object_name_digest(const struct repository *repository, const char *name,
-                               enum trailer_kind kind, unsigned char digest[TRAILER_NAME_SIZE])
-{
-    trailer_name_digest(kind == TRAILER_IDENTITY ? 0 : repository->system_identifier, name, digest);
-}
-
-static enum store_use object_use(enum trailer_kind kind)
-{
-    switch (kind) {
-    case TRAILER_WAL:
-    case TRAILER_PARTIAL:
-        return STORE_WAL;
-    case TRAILER_PACK:
-    case TRAILER_MANIFEST:
-        return STORE_DATA;
-    default:
-        return STORE_NOTE;
-    }
-}
-
-static bool object_digest_raw(const void *data, size_t length, void *context, struct error *err)
-{
-    (void)err;
-    digest_sha256_update(context, data, length);
-    return true;
-}
-
-struct object_writer {
-    enum object_coding coding;
-    struct store_put *put;
-    struct compress_context *compress; /* OBJECT_ZSTD only */
-    struct buffer out;                 /* compressed and not yet stored */
-    uint64_t frame_raw;                /* raw bytes in the frame begun */
-    bool any_frame;
-    struct digest_sha256 *stored;
-    struct digest_sha256 *raw; /* WAL kinds only */
-    struct relay *digesting;   /* raw, while the same bytes are compressed */
-    struct trailer trailer;
-};
-
-static void object_writer_free(struct object_writer *writer)
-{
-    relay_free(writer->digesting);
-    compress_free(writer->compress);
-    buffer_free(&writer->out);
-    digest_sha256_free(writer->stored);
-    digest_sha256_free(writer->raw);
-    free(writer);
-}
-
-bool object_writer_begin(struct repository *repository, const char *name, enum trailer_kind kind,
-                         enum object_coding coding, int level, struct object_writer **writer,
-                         struct error *err)
-{
-    char *full = object_full_name(repository, name, kind);
-    struct store_put *put;
-    bool ok = store_put_begin(repository->store, full, object_use(kind), &put, err);
-
-    free(full);
-    if (!ok)
+    if (!object_writer_begin(repository, name, kind, OBJECT_PLAIN, 0, &writer, err))
         return false;
-
-    struct object_writer *begun = mem_calloc(1, sizeof(*begun));
-    begun->coding = coding;
-    begun->put = put;
-    begun->compress = coding == OBJECT_ZSTD ? compress_new(level) : NULL;
-    begun->stored = digest_sha256_new();
-    begun->raw = object_is_wal(kind) ? digest_sha256_new() : NULL;
-    begun->digesting = begun->raw ? relay_new(object_digest_raw, begun->raw) : NULL;
-    begun->trailer.kind = kind;
-    object_name_digest(repository, name, kind, begun->trailer.name);
-    *writer = begun;
-    return true;
-}
-
-static bool object_store_bytes(struct object_writer *writer, const void *data, size_t length,
-                               struct error *err)
-{
-    digest_sha256_update(writer->stored, data, length);
-    writer->trailer.stored_length += length;
-    return store_put_write(writer->put, data, length, err);
-}
-
-static bool object_store_compressed(struct object_writer *writer, struct error *err)
-{
-    bool ok = object_store_bytes(writer, writer->out.data, writer->out.length, err);
-
-    buffer_clear(&writer->out);
-    return ok;
-}
-
-/* Ends the frame begun; an object without any bytes is one empty frame. */
-static bool object_end_frame(struct object_writer *writer, struct error *err)
-{
-    writer->frame_raw = 0;
-    writer->any_frame = true;
-    return compress_end(writer->compress, &writer->out, err) &&
-           object_store_compressed(writer, err);
-}
-
-static bool object_compress(struct object_writer *writer, const unsigned char *data, size_t length,
-                            struct error *err)
-{
-    while (length > 0) {
-        size_t part = length < CHUNK ? length : CHUNK;
-        if (part > FRAME_RAW - writer->frame_raw)
-            part = (size_t)(FRAME_RAW - writer->frame_raw);
-        if (!compress_chunk(writer->compress, data, part, &writer->out, err) ||
-            !object_store_compressed(writer, err))
-            return false;
-        writer->frame_raw += part;
-        data += part;
-        length -= part;
-        if (writer->frame_raw == FRAME_RAW && !object_end_frame(writer, err))
-            return false;
-    }
-    return true;
-}
-
-bool object_writer_write(struct object_writer *writer, const void *data, size_t length,
-                         struct error *err)
-{
-    if (length == 0)
-        return true;
-    writer->trailer.raw_length += length;
-    if (writer->digesting && !relay_hand(writer->digesting, data, length, err))
-        return false;
-    return (writer->coding == OBJECT_PLAIN ? object_store_bytes(writer, data, length, err)
-                                           : object_compress(writer, data, length, err)) &&
-           (!writer->digesting || relay_wait(writer->digesting, err));
-}
-
-/* The trailer goes last, so that whatever ends in one was written to its end. */
-static bool object_store_trailer(struct object_writer *writer, struct error *err)
-{
-    unsigned char bytes[TRAILER_SIZE];
-
-    if (writer->coding == OBJECT_ZSTD && (writer->frame_raw > 0 || !writer->any_frame) &&
-        !object_end_frame(writer, err))
-        return false;
-    struct digest_sha256 *whole = digest_sha256_new();
-    unsigned char sha256[DIGEST_SHA256_SIZE];
-
-    digest_sha256_copy(whole, writer->stored);
-    digest_sha256_finish(writer->stored, writer->trailer.stored_sha256);
-    if (writer->raw)
-        digest_sha256_finish(writer->raw, writer->trailer.raw_sha256);
-    trailer_encode(&writer->trailer, bytes);
-    digest_sha256_update(whole, bytes, sizeof(bytes));
-    digest_sha256_finish(whole, sha256);
-    digest_sha256_free(whole);
-    store_put_sha256(writer->put, sha256);
-    return store_put_write(writer->put, bytes, sizeof(bytes), err);
-}
-
-bool object_writer_commit(struct object_writer *writer, enum store_outcome *outcome,
-                          struct trailer *trailer, struct error *err)
-{
-    if (!object_store_trailer(writer, err)) {
+    if (!object_writer_write_scratch(writer, data, length, err)) {
         object_writer_abort(writer);
         return false;
     }
-    bool ok = store_put_commit(writer->put, outcome, err);
-    if (ok && trailer)
-        *trailer = writer->trailer;
-    object_writer_free(writer);
-    return ok;
-}
-
-void object_writer_abort(struct object_writer *writer)
-{
-    if (!writer)
-        return;
-    store_put_abort(writer->put);
-    object_writer_free(writer);
+    return object_writer_commit(writer, outcome, trailer, err);
 }
 
 bool object_refuse_taken(const struct repository *repository, const char *name, struct error *err)
@@ -240,6 +64,9 @@ struct object_reader {
 
     unsigned char tail[TRAILER_SIZE]; /* the last bytes so far: perhaps the trailer */
     size_t tail_length;
+    bool encrypted;
+    struct cms_stream *decrypt;            /* of encrypted objects, with a key for them */
+    struct error opening;                  /* why it cannot be decrypted */
     struct decompress_context *decompress; /* OBJECT_ZSTD only */
     struct digest_sha256 *stored;
     struct digest_sha256 *raw; /* WAL kinds only */
@@ -282,7 +109,7 @@ static bool object_check_trailer(const struct repository *repository, const char
                   trailer_kind_name(trailer->kind), trailer_kind_name(kind));
         return object_blame(repository, name, err);
     }
-    object_name_digest(repository, name, kind, digest);
+    object_kind_name_digest(repository, name, kind, digest);
     if (memcmp(digest, trailer->name, sizeof(digest)) != 0)
         return object_damaged(repository, name, err,
                               "it was stored under another name or for another cluster");
@@ -292,14 +119,11 @@ static bool object_check_trailer(const struct repository *repository, const char
                   trailer->stored_length);
         return object_blame(repository, name, err);
     }
-    if (trailer->encrypted) {
-        error_set(err, ERROR_CONFIG,
-                  "object \"%s\" in repository \"%s\" is encrypted, which this version of pgvigil "
-                  "cannot read",
-                  name, repository->name);
-        return error_hint(err, "upgrade pgvigil on this host");
-    }
-    return true;
+    if (trailer->encrypted == repository_encrypts(repository, name))
+        return true;
+    return object_damaged(repository, name, err,
+                          trailer->encrypted ? "it is encrypted, which it must not be here"
+                                             : "it is not encrypted, which it must be here");
 }
 
 /* Raw bytes to whoever asked for them. */
@@ -340,6 +164,29 @@ static bool object_settle(struct object_reader *reader, bool ok, struct error *e
     return false;
 }
 
+/* What was stored, decrypted if need be. */
+static bool object_take_open(const void *data, size_t length, void *context, struct error *err)
+{
+    struct object_reader *reader = context;
+
+    return reader->decompress ? decompress_feed(reader->decompress, data, length, err)
+                              : object_give(data, length, reader, err);
+}
+
+/* When it cannot be decrypted, only the digest of all stored bytes tells whether they are damaged or
+ * the key is not theirs: so it goes on to the end. */
+static bool object_take_encrypted(struct object_reader *reader, const void *data, size_t length,
+                                  struct error *err)
+{
+    if (reader->opening.code != ERROR_NONE ||
+        cms_stream_feed(reader->decrypt, data, length, &reader->opening))
+        return true;
+    if (!reader->sink_failed)
+        return true;
+    *err = reader->opening;
+    return false;
+}
+
 /* Stored bytes that are certainly not of the trailer. */
 static bool object_take_stored(struct object_reader *reader, const void *data, size_t length,
                                struct error *err)
@@ -348,9 +195,8 @@ static bool object_take_stored(struct object_reader *reader, const void *data, s
         return true;
     reader->stored_length += length;
     digest_sha256_update(reader->stored, data, length);
-
-    return reader->decompress ? decompress_feed(reader->decompress, data, length, err)
-                              : object_give(data, length, reader, err);
+    return reader->encrypted ? object_take_encrypted(reader, data, length, err)
+                             : object_take_open(data, length, reader, err);
 }
 
 /* Holds back the last TRAILER_SIZE bytes, as only the end tells where the trailer begins. */
@@ -375,15 +221,11 @@ static bool object_take(const void *data, size_t length, void *context, struct e
 
 /* The raw digest spans compression as well: bits that flipped in memory back then would make recovery
  * end early at a record whose CRC does not hold, and nobody would know. */
-static bool object_check_digests(const struct object_reader *reader, const struct trailer *trailer,
-                                 struct error *err)
+static bool object_check_raw(const struct object_reader *reader, const struct trailer *trailer,
+                             struct error *err)
 {
     unsigned char digest[DIGEST_SHA256_SIZE];
 
-    digest_sha256_finish(reader->stored, digest);
-    if (memcmp(digest, trailer->stored_sha256, sizeof(digest)) != 0)
-        return object_damaged(reader->repository, reader->name, err,
-                              "its bytes do not have the SHA-256 that its trailer says");
     if (reader->raw_length != trailer->raw_length) {
         error_set(err, ERROR_INTEGRITY, "it holds %" PRIu64 " bytes, its trailer says %" PRIu64,
                   reader->raw_length, trailer->raw_length);
@@ -397,6 +239,32 @@ static bool object_check_digests(const struct object_reader *reader, const struc
                           "what it holds does not have the SHA-256 that its trailer says");
 }
 
+static bool object_check_stored(const struct object_reader *reader, const struct trailer *trailer,
+                                struct error *err)
+{
+    unsigned char digest[DIGEST_SHA256_SIZE];
+
+    digest_sha256_finish(reader->stored, digest);
+    return memcmp(digest, trailer->stored_sha256, sizeof(digest)) == 0 ||
+           object_damaged(reader->repository, reader->name, err,
+                          "its bytes do not have the SHA-256 that its trailer says");
+}
+
+/* The stored bytes are what was once stored: could they be decrypted as well? */
+static bool object_finish_decrypting(struct object_reader *reader, struct error *err)
+{
+    if (!reader->encrypted)
+        return true;
+    if (reader->opening.code == ERROR_NONE && cms_stream_finish(reader->decrypt, err))
+        return true;
+    if (reader->opening.code != ERROR_NONE)
+        *err = reader->opening;
+    return err->code == ERROR_INTEGRITY
+               ? object_blame(reader->repository, reader->name, err)
+               : error_context(err, "could not read object \"%s\" in repository \"%s\"",
+                               reader->name, reader->repository->name);
+}
+
 /* All checks that only the end allows. */
 static bool object_finish(struct object_reader *reader, struct trailer *trailer, struct error *err)
 {
@@ -406,11 +274,12 @@ static bool object_finish(struct object_reader *reader, struct trailer *trailer,
     if (!trailer_decode(reader->tail, trailer, err))
         return object_blame(reader->repository, reader->name, err);
     if (!object_check_trailer(reader->repository, reader->name, reader->kind, trailer,
-                              reader->stored_length, err))
+                              reader->stored_length, err) ||
+        !object_check_stored(reader, trailer, err) || !object_finish_decrypting(reader, err))
         return false;
     if (reader->decompress && !decompress_finish(reader->decompress, err))
         return object_blame(reader->repository, reader->name, err);
-    return object_check_digests(reader, trailer, err);
+    return object_check_raw(reader, trailer, err);
 }
 
 /* The decoder complains at the first byte it dislikes; the trailer often knows the reason: that the
@@ -428,6 +297,17 @@ static void object_diagnose(const struct object_reader *reader, struct error *er
         *err = reason;
 }
 
+/* Without a key it is read all the same: it may be damaged, or not be there. */
+static void object_prepare_decrypting(struct object_reader *reader, enum object_coding coding)
+{
+    const size_t most =
+        coding == OBJECT_ZSTD ? compress_bound(OBJECT_KIND_FRAME_RAW) : (size_t)reader->maximum;
+    const struct keys_identity *identity;
+
+    if (keyring_identity(reader->repository->keyring, &identity, &reader->opening))
+        reader->decrypt = cms_stream_new(identity, most, object_take_open, reader);
+}
+
 bool object_get(struct repository *repository, const char *name, enum trailer_kind kind,
                 enum object_coding coding, uint64_t maximum, store_sink sink, void *context,
                 struct trailer *trailer, struct error *err)
@@ -441,13 +321,16 @@ bool object_get(struct repository *repository, const char *name, enum trailer_ki
         .context = context,
         .decompress = coding == OBJECT_ZSTD ? decompress_new() : NULL,
         .stored = digest_sha256_new(),
-        .raw = object_is_wal(kind) ? digest_sha256_new() : NULL,
+        .raw = object_kind_is_wal(kind) ? digest_sha256_new() : NULL,
+        .encrypted = repository_encrypts(repository, name),
     };
-    char *full = object_full_name(repository, name, kind);
+    char *full = object_kind_full_name(repository, name, kind);
     struct trailer found;
 
     if (reader.decompress)
         decompress_start(reader.decompress, maximum, object_pass, &reader);
+    if (reader.encrypted)
+        object_prepare_decrypting(&reader, coding);
     if (reader.decompress && reader.raw)
         reader.giving = relay_new(object_give, &reader);
     bool ok = object_settle(
@@ -460,6 +343,7 @@ bool object_get(struct repository *repository, const char *name, enum trailer_ki
     if (ok && trailer)
         *trailer = found;
     relay_free(reader.giving);
+    cms_stream_free(reader.decrypt);
     decompress_free(reader.decompress);
     digest_sha256_free(reader.stored);
     digest_sha256_free(reader.raw);
@@ -491,7 +375,7 @@ bool object_get_buffer(struct repository *repository, const char *name, enum tra
 bool object_trailer(struct repository *repository, const char *name, enum trailer_kind kind,
                     struct trailer *trailer, struct error *err)
 {
-    char *full = object_full_name(repository, name, kind);
+    char *full = object_kind_full_name(repository, name, kind);
     struct buffer bytes = BUFFER_INIT;
     struct store_info info;
     bool ok = store_stat(repository->store, full, &info, err);

@@ -8,6 +8,7 @@
 #include "pgvigil/layout.h"
 #include "pgvigil/object.h"
 #include "pgvigil/trailer.h"
+#include "repo/object_kind.h"
 
 /* One object on its way. The last TRAILER_SIZE bytes so far are held back: perhaps the trailer. */
 struct copying {
@@ -54,9 +55,10 @@ static bool copy_check(struct copying *copying, const struct repository *from, c
     unsigned char digest[DIGEST_SHA256_SIZE], name_digest[TRAILER_NAME_SIZE];
 
     digest_sha256_finish(copying->stored, digest);
-    trailer_name_digest(from->system_identifier, name, name_digest);
+    object_kind_name_digest(from, name, TRAILER_PACK, name_digest);
     if (copying->tail_length == TRAILER_SIZE && trailer_decode(copying->tail, trailer, err) &&
         trailer->stored_length == copying->length &&
+        trailer->encrypted == repository_encrypts(from, name) &&
         memcmp(trailer->name, name_digest, sizeof(name_digest)) == 0 &&
         memcmp(trailer->stored_sha256, digest, sizeof(digest)) == 0)
         return true;

@@ -8,11 +8,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "pgvigil/cms.h"
 #include "pgvigil/compress.h"
 #include "pgvigil/mem.h"
 #include "pgvigil/object.h"
 
-#define PACK_CAPACITY (PACK_SIZE - TRAILER_SIZE)
+/* Bytes of frames, whether the pack is encrypted or not. */
+#define PACK_CAPACITY (PACK_SIZE - CMS_OVERHEAD - TRAILER_SIZE)
 
 struct pack_set {
     struct repository *repository;
@@ -136,8 +138,8 @@ bool pack_writer_flush(struct pack_writer *writer, struct error *err)
     if (writer->pack.number == 0)
         return true;
     layout_pack(&writer->pack, name);
-    if (!object_put(writer->set->repository, name, TRAILER_PACK, OBJECT_PLAIN, 0, writer->bytes,
-                    writer->used, &outcome, &trailer, err))
+    if (!object_put_scratch(writer->set->repository, name, TRAILER_PACK, writer->bytes,
+                            writer->used, &outcome, &trailer, err))
         return false;
     if (outcome == STORE_TAKEN) {
         error_set(err, ERROR_INTEGRITY, "could not store \"%s\" in repository \"%s\": %s", name,
@@ -163,8 +165,8 @@ static bool pack_fetch_from(struct repository *repository, void *context, struct
 
     layout_pack(&pack->pack, name);
     buffer_clear(wanted->buffer);
-    if (!object_get_buffer(repository, name, TRAILER_PACK, OBJECT_PLAIN, PACK_CAPACITY,
-                           wanted->buffer, &trailer, err)) {
+    if (!object_get_buffer(repository, name, TRAILER_PACK, OBJECT_PLAIN, PACK_SIZE, wanted->buffer,
+                           &trailer, err)) {
         if (err->code == ERROR_NOT_FOUND)
             err->code = ERROR_INTEGRITY; /* a committed backup needs it */
         return false;

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "pgvigil/keyring.h"
 #include "pgvigil/layout.h"
 #include "pgvigil/log.h"
 #include "pgvigil/mem.h"
@@ -26,6 +27,7 @@ static bool repository_new(const struct config *config, const struct config_repo
     made->name = which->name;
     made->store = store;
     made->cluster = mem_strdup(config->cluster_name);
+    made->keyring = keyring_new(config);
     *repository = made;
     return true;
 }
@@ -41,23 +43,57 @@ static bool repository_missing(const struct repository *repository, bool pinned,
                            "init\"");
 }
 
+/* One configuration serves all repositories of a cluster: all of them are encrypted, or none. */
+static bool repository_check_encryption(const struct repository *repository, struct error *err)
+{
+    const struct config *config = repository->all;
+    const bool wanted =
+        config->encryption.recipients.count > 0 || config->encryption.identity.count > 0;
+
+    if (repository->encrypted == wanted)
+        return true;
+    if (wanted) {
+        error_set(err, ERROR_CONFIG,
+                  "repository \"%s\" (\"%s\") is not encrypted, but the configuration has keys in "
+                  "section [encryption]",
+                  repository->name, repository->store->url);
+        return error_hint(err, "whether a repository is encrypted is settled when it is made: let "
+                               "\"pgvigil init\" make a new one in another place, or leave out "
+                               "section [encryption]");
+    }
+    error_set(err, ERROR_CONFIG,
+              "repository \"%s\" (\"%s\") is encrypted, but the configuration has no recipients in "
+              "section [encryption]",
+              repository->name, repository->store->url);
+    return error_hint(err,
+                      "name the certificates by \"recipients\", and where it is to be read the "
+                      "private keys by \"identity\"");
+}
+
 /* Is the id that was read the one that this host knows? Pins it when it knows none yet. */
 static bool repository_check_pin(struct repository *repository, struct error *err)
 {
     if (!repository->pin.known) {
         memcpy(repository->pin.id, repository->id, sizeof(repository->id));
+        repository->pin.encrypted = repository->encrypted;
         repository->pin.known = true;
         /* Who made it may have been killed before it was durable; the pin must not outlive it. */
         return store_sync(repository->store, LAYOUT_IDENTITY, err) &&
                identity_write_pin(repository->all, repository->name, &repository->pin, err);
     }
-    if (strcmp(repository->pin.id, repository->id) == 0)
+    if (strcmp(repository->pin.id, repository->id) == 0 &&
+        repository->pin.encrypted == repository->encrypted)
         return true;
 
     char *path = identity_pin_path(repository->all, repository->name);
     error_set(err, ERROR_STORE, "repository \"%s\" (\"%s\") is not the one it was before",
               repository->name, repository->store->url);
-    error_detail(err, "its id is %s, but %s is pinned", repository->id, repository->pin.id);
+    if (repository->pin.encrypted == repository->encrypted)
+        error_detail(err, "its id is %s, but %s is pinned", repository->id, repository->pin.id);
+    else
+        error_detail(err, "it is %s, which it was %s",
+                     repository->encrypted ? "encrypted" : "not encrypted",
+                     repository->encrypted ? "not" : "before");
     error_hint(err,
                "is the right file system mounted, and the URL right? If the repository was "
                "replaced on purpose, remove \"%s\"",
@@ -80,7 +116,7 @@ static bool repository_prove(struct repository *repository, struct error *err)
         return err->code == ERROR_NOT_FOUND
                    ? repository_missing(repository, repository->pin.known, err)
                    : false;
-    if (!repository_check_pin(repository, err))
+    if (!repository_check_encryption(repository, err) || !repository_check_pin(repository, err))
         return false;
     repository_trust(repository);
     return true;
@@ -106,6 +142,7 @@ void repository_close(struct repository *repository)
     repository_close(repository->sibling);
     repository_remember(repository);
     store_close(repository->store);
+    keyring_free(repository->keyring);
     free(repository->cluster);
     free(repository->prefix);
     free(repository);
@@ -147,6 +184,8 @@ struct repository *repository_join(struct repository *const *members, size_t cou
     joint->store = fanout_new(stores, count, buffer_text(&names));
     joint->name = joint->store->url;
     joint->cluster = mem_strdup(members[0]->cluster);
+    joint->encrypted = members[0]->encrypted;
+    joint->keyring = keyring_new(joint->all);
     repository_select(joint, members[0]->system_identifier);
     buffer_free(&names);
     free(stores);
@@ -239,6 +278,20 @@ static bool repository_check_empty(struct repository *repository, struct error *
                       repository->name);
 }
 
+/* Nobody could write into one that is made by who has private keys only. */
+static bool repository_check_makeable(const struct repository *repository, struct error *err)
+{
+    const struct config *config = repository->all;
+
+    if (config->encryption.recipients.count > 0 || config->encryption.identity.count == 0)
+        return true;
+    error_set(err, ERROR_CONFIG,
+              "repository \"%s\" cannot be made: section [encryption] has an identity, but no "
+              "recipients",
+              repository->name);
+    return error_hint(err, "name the certificates to encrypt for by \"recipients\"");
+}
+
 static bool repository_settle(struct repository *repository, enum repository_creation *creation,
                               struct error *err)
 {
@@ -253,7 +306,8 @@ static bool repository_settle(struct repository *repository, enum repository_cre
     if (err->code != ERROR_NOT_FOUND)
         return false;
     error_clear(err);
-    if (!repository_check_empty(repository, err) || !identity_write(repository, &outcome, err))
+    if (!repository_check_empty(repository, err) || !repository_check_makeable(repository, err) ||
+        !identity_write(repository, &outcome, err))
         return false;
     *creation = outcome == STORE_STORED ? REPOSITORY_CREATED : REPOSITORY_FOUND;
     return identity_read(repository, err);
@@ -279,7 +333,8 @@ static bool repository_find_or_make(struct repository *repository,
         }
         return false;
     }
-    return repository_settle(repository, creation, err) && repository_check_pin(repository, err);
+    return repository_settle(repository, creation, err) &&
+           repository_check_encryption(repository, err) && repository_check_pin(repository, err);
 }
 
 bool repository_create(const struct config *config, const struct config_repository *which,
@@ -367,13 +422,47 @@ bool repository_system_identifiers(struct repository *repository, uint64_t **ide
     return true;
 }
 
+bool repository_encrypts(const struct repository *repository, const char *name)
+{
+    return repository->encrypted && layout_is_secret(name);
+}
+
+char *repository_stored_name(const struct repository *repository, const char *name)
+{
+    return mem_printf("%s%s", name, repository_encrypts(repository, name) ? LAYOUT_ENCRYPTED : "");
+}
+
 char *repository_object_name(const struct repository *repository, const char *name)
 {
-    return mem_printf("%s%s", repository->prefix ? repository->prefix : "", name);
+    return mem_printf("%s%s%s", repository->prefix ? repository->prefix : "", name,
+                      repository_encrypts(repository, name) ? LAYOUT_ENCRYPTED : "");
+}
+
+bool repository_check_recipients(struct repository *repository, struct error *err)
+{
+    const struct keys_recipients *recipients;
+
+    return !repository->encrypted || keyring_recipients(repository->keyring, &recipients, err) ||
+           error_context(err, "repository \"%s\" cannot be written to", repository->name);
+}
+
+/* The name of the object that is stored so, into name; false if none of the repository's is. */
+static bool repository_reveal(const struct repository *repository, const char *stored,
+                              char name[STORE_NAME_MAXIMUM + 1])
+{
+    const size_t length = strlen(stored), suffix = strlen(LAYOUT_ENCRYPTED);
+
+    snprintf(name, STORE_NAME_MAXIMUM + 1, "%s", stored);
+    if (!repository->encrypted)
+        return true;
+    if (length <= suffix || strcmp(stored + length - suffix, LAYOUT_ENCRYPTED) != 0)
+        return !layout_is_secret(stored);
+    name[length - suffix] = '\0';
+    return layout_is_secret(name);
 }
 
 struct repository_listing {
-    size_t prefix; /* bytes of a full name that the receiver does not see */
+    const struct repository *repository;
     store_list_fn fn;
     void *context;
 };
@@ -382,15 +471,19 @@ static bool repository_give(const char *name, const struct store_info *info, voi
                             struct error *err)
 {
     const struct repository_listing *listing = context;
+    const char *prefix = listing->repository->prefix;
+    char revealed[STORE_NAME_MAXIMUM + 1];
 
-    return listing->fn(name + listing->prefix, info, listing->context, err);
+    return !repository_reveal(listing->repository, name + (prefix ? strlen(prefix) : 0),
+                              revealed) ||
+           listing->fn(revealed, info, listing->context, err);
 }
 
 bool repository_list(struct repository *repository, const char *prefix, const char *after,
                      store_list_fn fn, void *context, struct error *err)
 {
     struct repository_listing listing = {
-        .prefix = repository->prefix ? strlen(repository->prefix) : 0,
+        .repository = repository,
         .fn = fn,
         .context = context,
     };
@@ -407,14 +500,13 @@ bool repository_list(struct repository *repository, const char *prefix, const ch
 bool repository_first(struct repository *repository, const char *prefix, const char *after,
                       char name[STORE_NAME_MAXIMUM + 1], bool *found, struct error *err)
 {
-    size_t hidden = repository->prefix ? strlen(repository->prefix) : 0;
-    char *full_prefix = repository_object_name(repository, prefix);
-    char *full_after = after ? repository_object_name(repository, after) : NULL;
-    bool ok = repository_first_in_store(repository, full_prefix, full_after, name, found, err);
+    struct repository_search search = {.name = name};
 
-    if (ok && *found)
-        memmove(name, name + hidden, strlen(name + hidden) + 1);
-    free(full_after);
-    free(full_prefix);
-    return ok;
+    if (!repository_list(repository, prefix, after, repository_take_first, &search, err) &&
+        !search.found)
+        return false;
+    if (search.found)
+        error_clear(err);
+    *found = search.found;
+    return true;
 }

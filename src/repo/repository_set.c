@@ -99,6 +99,8 @@ static bool open_one(struct workers *workers, int number, void *context, struct 
         *err = member->error;
         return is_outage(&member->error);
     }
+    if (!repository_check_recipients(member->repository, err))
+        return false;
     repository_select(member->repository, opening->system_identifier);
     error_clear(&member->error);
     return true;

@@ -135,7 +135,8 @@ END_TEST
 
 START_TEST(test_sections)
 {
-    expect_error(SMALLEST "[encryption]\n", "/x, line 5: unknown section [encryption]", "");
+    expect_error(SMALLEST "[encryptoin]\n", "/x, line 5: unknown section [encryptoin]",
+                 "Perhaps you meant [encryption].");
     expect_error("[retention]\nwindow = 1 w\n", "/x, line 1: unknown section [retention]", NULL);
     expect_error("[clutser]\n", "/x, line 1: unknown section [clutser]",
                  "Perhaps you meant [cluster].");
@@ -153,6 +154,40 @@ START_TEST(test_sections)
                  "/x: \"require\" in section [archive] is 2, but fewer repositories have \"copy = "
                  "sync\"",
                  NULL);
+}
+END_TEST
+
+START_TEST(test_encryption)
+{
+    static const char start[] = SMALLEST "[encryption]\n";
+    struct config *config = parse(SMALLEST "[encryption]\nrecipients = /a/b.crt ,/c d/e.crt\n"
+                                           "identity=/k//1.key\nidentity_passphrase_file=/k/p\n");
+
+    ck_assert_uint_eq(config->encryption.recipients.count, 2);
+    ck_assert_str_eq(config->encryption.recipients.paths[0], "/a/b.crt");
+    ck_assert_str_eq(config->encryption.recipients.paths[1], "/c d/e.crt");
+    ck_assert_uint_eq(config->encryption.identity.count, 1);
+    ck_assert_str_eq(config->encryption.identity.paths[0], "/k/1.key");
+    ck_assert_str_eq(config->encryption.identity_passphrase_file, "/k/p");
+    config_free(config);
+
+    static const struct {
+        const char *lines;
+        const char *message;
+    } cases[] = {
+        {"recipients = a.crt\n",
+         "/x, line 6: \"recipients\" must be an absolute path, not \"a.crt\""},
+        {"recipients = /a,\n", "/x, line 6: \"recipients\" must be an absolute path, not \"\""},
+        {"identity_passphrase_file = /a\n",
+         "/x: section [encryption] has \"identity_passphrase_file\", but no \"identity\""},
+    };
+
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        char *text = mem_printf("%s%s", start, cases[i].lines);
+
+        expect_error(text, cases[i].message, NULL);
+        free(text);
+    }
 }
 END_TEST
 
@@ -365,6 +400,7 @@ Suite *config_suite(void)
     tcase_add_test(tests, test_bucket);
     tcase_add_test(tests, test_bucket_errors);
     tcase_add_test(tests, test_sections);
+    tcase_add_test(tests, test_encryption);
     tcase_add_test(tests, test_missing);
     tcase_add_test(tests, test_keys);
     tcase_add_test(tests, test_values);

@@ -166,6 +166,36 @@ START_TEST(wal_comes_back)
 }
 END_TEST
 
+START_TEST(what_is_secret)
+{
+    static const char *const secret[] = {
+        "pack/20261120T020000Z/00000017.zst",
+        "backup/20261120T020000Z/manifest.sqlite.zst",
+        "wal/0000000A/0000000A00000001/0000000A00000001000000FE.zst",
+        "wal/0000000A/0000000A00000001/0000000A00000001000000FE.00000028.backup.zst",
+        "wal/0000000A/0000000A00000001/0000000A00000001000000FE.partial.0011223344556677.zst",
+    };
+    static const char *const open_to_all[] = {
+        "pgvigil.json",
+        "run/20261120T020000Z/begin.json",
+        "backup/20261120T020000Z/refs.zst",
+        "backup/20261120T020000Z/backup.json",
+        "wal/0000000A/0000000A.history.zst",
+        "wal/0000000A/0000000A00000001/0000000A00000001000000FE.zst.cms",
+        "wal/0000000A/0000000A00000001/0000000A00000001000000FE.partial.",
+        "pack/20261120T020000Z/",
+        "pack/20261120T020000Z/00000017",
+        "backup/20261120T020000/manifest.sqlite.zst",
+        "",
+    };
+
+    for (size_t i = 0; i < sizeof(secret) / sizeof(secret[0]); i++)
+        ck_assert_msg(layout_is_secret(secret[i]), "%s", secret[i]);
+    for (size_t i = 0; i < sizeof(open_to_all) / sizeof(open_to_all[0]); i++)
+        ck_assert_msg(!layout_is_secret(open_to_all[i]), "%s", open_to_all[i]);
+}
+END_TEST
+
 Suite *layout_suite(void)
 {
     Suite *suite = suite_create("layout");
@@ -176,6 +206,7 @@ Suite *layout_suite(void)
     tcase_add_test(tests, names_of_wal);
     tcase_add_test(tests, packs_and_backups_come_back);
     tcase_add_test(tests, wal_comes_back);
+    tcase_add_test(tests, what_is_secret);
     suite_add_tcase(suite, tests);
     return suite;
 }

@@ -296,24 +296,6 @@ START_TEST(lies_are_noticed)
 }
 END_TEST
 
-START_TEST(an_encrypted_object_is_not_called_damaged)
-{
-    struct trailer trailer = {.kind = TRAILER_PACK, .encrypted = true, .stored_length = 3};
-    unsigned char bytes[3 + TRAILER_SIZE] = "abc";
-    struct buffer back = BUFFER_INIT;
-
-    digest_sha256("abc", 3, trailer.stored_sha256);
-    trailer_name_digest(ARCHIVE_SYSTEM, "secret", trailer.name);
-    trailer_encode(&trailer, bytes + 3);
-    archive_replace(repository, "secret", bytes, sizeof(bytes));
-    ck_assert(!get("secret", TRAILER_PACK, OBJECT_ZSTD, 100, &back));
-    ck_assert_int_eq(err.code, ERROR_CONFIG);
-    ck_assert(!get("secret", TRAILER_PACK, OBJECT_PLAIN, 100, &back));
-    ck_assert_int_eq(err.code, ERROR_CONFIG);
-    buffer_free(&back);
-}
-END_TEST
-
 static bool refuse(const void *data, size_t length, void *context, struct error *error)
 {
     (void)data;
@@ -375,7 +357,6 @@ Suite *object_suite(void)
     tcase_add_loop_test(tests, every_damage_is_noticed, 0, 2);
     tcase_add_test(tests, an_object_belongs_to_its_name);
     tcase_add_test(tests, lies_are_noticed);
-    tcase_add_test(tests, an_encrypted_object_is_not_called_damaged);
     tcase_add_test(tests, whose_error_it_is);
     tcase_add_test(tests, a_buffer_keeps_what_was_in_it);
     suite_add_tcase(suite, tests);

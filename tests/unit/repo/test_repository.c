@@ -383,6 +383,102 @@ START_TEST(system_identifiers_are_found)
 }
 END_TEST
 
+/* Gives the configuration a recipient, an identity, or neither; the file need not exist. */
+static void configure_keys(bool recipient, bool identity)
+{
+    static char *crt[] = {"/nonexistent/a.crt"}, *key[] = {"/nonexistent/a.key"};
+
+    config->encryption.recipients =
+        (struct config_paths){.paths = recipient ? crt : NULL, .count = recipient};
+    config->encryption.identity =
+        (struct config_paths){.paths = identity ? key : NULL, .count = identity};
+}
+
+START_TEST(encrypted_or_not_is_settled_when_it_is_made)
+{
+    enum repository_creation creation;
+
+    must_create();
+    ck_assert_msg(reopen(), "%s", err.message);
+    ck_assert(!repository->encrypted);
+    configure_keys(true, false);
+    ck_assert(!reopen());
+    ck_refused(ERROR_CONFIG, "is not encrypted, but the configuration has keys", "settled when");
+    ck_assert(!create(&creation));
+    ck_refused(ERROR_CONFIG, "is not encrypted, but the configuration has keys", "settled when");
+    configure_keys(false, true);
+    ck_assert(!reopen());
+    ck_refused(ERROR_CONFIG, "is not encrypted, but the configuration has keys", "settled when");
+    configure_keys(false, false);
+    ck_assert(reopen());
+}
+END_TEST
+
+START_TEST(an_encrypted_one_wants_keys)
+{
+    enum repository_creation creation;
+
+    configure_keys(true, false);
+    must_create();
+    ck_assert_msg(reopen(), "%s", err.message);
+    ck_assert(repository->encrypted);
+    ck_assert(!repository_check_recipients(repository, &err));
+    ck_refused(ERROR_CONFIG, "could not load the recipients", "");
+    configure_keys(false, false);
+    ck_assert(!reopen());
+    ck_refused(ERROR_CONFIG, "is encrypted, but the configuration has no recipients",
+               "\"recipients\"");
+    ck_assert(!create(&creation));
+    ck_refused(ERROR_CONFIG, "is encrypted, but the configuration has no recipients",
+               "\"recipients\"");
+    configure_keys(false, true);
+    ck_assert_msg(reopen(), "%s", err.message);
+    ck_assert(!repository_check_recipients(repository, &err));
+    ck_refused(ERROR_CONFIG, "no recipients to encrypt for", "\"recipients\"");
+    configure_keys(false, false);
+}
+END_TEST
+
+/* Who can write to the place changes pgvigil.json, and waits for the keys to be left out. */
+START_TEST(it_does_not_become_plain)
+{
+    char *path = in_root("r1/pgvigil.json");
+    struct buffer text = BUFFER_INIT;
+    struct trailer trailer;
+    char *word;
+
+    configure_keys(true, false);
+    must_create();
+    ck_assert(reopen());
+    configure_keys(false, false);
+    ck_assert(files_read(path, 10000, &text, &err));
+    ck_assert(trailer_decode(text.data + text.length - TRAILER_SIZE, &trailer, &err));
+    word = strstr(buffer_text(&text), "\"cms\"");
+    ck_assert_ptr_nonnull(word);
+    memcpy(word, "null ", 5);
+    digest_sha256(text.data, text.length - TRAILER_SIZE, trailer.stored_sha256);
+    trailer_encode(&trailer, text.data + text.length - TRAILER_SIZE);
+    ck_assert(files_write(path, text.data, text.length, 0600, &err));
+    ck_assert(!reopen());
+    ck_refused(ERROR_STORE, "is not the one it was before", "on purpose");
+    buffer_free(&text);
+    free(path);
+}
+END_TEST
+
+START_TEST(none_is_made_to_be_read_only)
+{
+    enum repository_creation creation;
+
+    configure_keys(false, true);
+    ck_assert(!create(&creation));
+    ck_refused(ERROR_CONFIG, "no recipients", "\"recipients\"");
+    configure_keys(true, false);
+    must_create();
+    configure_keys(false, false);
+}
+END_TEST
+
 Suite *repository_suite(void)
 {
     Suite *suite = suite_create("repository");
@@ -399,6 +495,10 @@ Suite *repository_suite(void)
     tcase_add_test(tests, a_damaged_pgvigil_json_is_noticed);
     tcase_add_test(tests, names_are_relative_to_the_cluster);
     tcase_add_test(tests, system_identifiers_are_found);
+    tcase_add_test(tests, encrypted_or_not_is_settled_when_it_is_made);
+    tcase_add_test(tests, an_encrypted_one_wants_keys);
+    tcase_add_test(tests, it_does_not_become_plain);
+    tcase_add_test(tests, none_is_made_to_be_read_only);
     suite_add_tcase(suite, tests);
     return suite;
 }

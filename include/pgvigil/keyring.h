@@ -1,0 +1,28 @@
+/*
+ * keyring.h - the keys that [encryption] of the configuration names, loaded when they are needed
+ *
+ * Who only writes never touches a private key; who only reads needs no recipient. May be used by
+ * several threads at once.
+ */
+#ifndef PGVIGIL_KEYRING_H
+#define PGVIGIL_KEYRING_H
+
+#include "pgvigil/config.h"
+#include "pgvigil/error.h"
+#include "pgvigil/keys.h"
+
+#define KEYRING_PASSPHRASE "PGVIGIL_PASSPHRASE" /* in the environment */
+
+struct keyring;
+
+struct keyring *keyring_new(const struct config *config);
+void keyring_free(struct keyring *keyring);
+
+/* What is given belongs to the keyring. ERROR_CONFIG, with a hint, where none are configured or they
+ * cannot be used. */
+bool keyring_recipients(struct keyring *keyring, const struct keys_recipients **recipients,
+                        struct error *err);
+bool keyring_identity(struct keyring *keyring, const struct keys_identity **identity,
+                      struct error *err);
+
+#endif
