@@ -18,6 +18,14 @@
 enum config_choice { CONFIG_UNSET, CONFIG_NO, CONFIG_YES };
 enum config_copy { CONFIG_COPY_SYNC, CONFIG_COPY_ASYNC };
 
+/* What expire leaves in a repository. */
+struct config_retention {
+    int64_t
+        window;  /* microseconds: any moment of this time past can be reached; 0: nothing expires */
+    int minimum; /* backups, 1 or more */
+    int daily, weekly, monthly, yearly; /* periods of which the last backup is kept */
+};
+
 struct config_repository {
     char *name;            /* letters, digits, '_' and '-'; at most 63 */
     char *url;             /* file:///absolute/path or s3://bucket/prefix */
@@ -25,6 +33,7 @@ struct config_repository {
     enum config_copy copy; /* sync: written by every push and backup; async: by copy */
     int64_t timeout;       /* microseconds for one request with all its attempts, default 5 min */
     uint64_t rate_limit;   /* bytes a second, both ways together; 0: none */
+    struct config_retention retention; /* its own, completed from that of all */
 
     /* Of s3:// only; NULL: not given. */
     char *endpoint; /* https://host:port; without one, Amazon's */
@@ -75,6 +84,8 @@ struct config {
         struct config_paths identity;   /* files of private keys */
         char *identity_passphrase_file; /* or NULL */
     } encryption;
+
+    struct config_retention retention; /* section [retention], which repositories may override */
 };
 
 /*

@@ -18,6 +18,8 @@
 #define LAYOUT_NAME_SIZE 160
 #define LAYOUT_IDENTITY "pgvigil.json" /* at the repository's root */
 #define LAYOUT_BACKUP_PREFIX "backup/"
+#define LAYOUT_PACK_PREFIX "pack/"
+#define LAYOUT_RUN_PREFIX "run/"
 #define LAYOUT_WAL_PREFIX "wal/"
 #define LAYOUT_ENCRYPTED ".cms" /* appended to a name under which an encrypted object is stored */
 
@@ -37,10 +39,26 @@ int layout_compare_packs(const struct layout_pack *a, const struct layout_pack *
 
 char *layout_begin(int64_t run, char name[LAYOUT_NAME_SIZE]);
 char *layout_lease(int64_t run, unsigned number, char name[LAYOUT_NAME_SIZE]);
+char *layout_claim(int64_t run, int64_t claimed, char name[LAYOUT_NAME_SIZE]);
+char *layout_end(int64_t run, char name[LAYOUT_NAME_SIZE]);
+
+/* Any of these four: what lies under run/. */
+enum layout_note_kind { LAYOUT_BEGIN, LAYOUT_LEASE, LAYOUT_CLAIM, LAYOUT_END };
+
+struct layout_note {
+    enum layout_note_kind kind;
+    int64_t run;
+    int64_t claimed; /* of a claim */
+    uint32_t number; /* of a lease */
+};
+
+bool layout_parse_note(const char *name, struct layout_note *note);
 char *layout_manifest(int64_t run, char name[LAYOUT_NAME_SIZE]);
 char *layout_refs(int64_t run, char name[LAYOUT_NAME_SIZE]);
 char *layout_backup(int64_t run, char name[LAYOUT_NAME_SIZE]); /* backup/<run>/backup.json */
 bool layout_parse_backup(const char *name, int64_t *run);
+/* Any of these three: what lies under backup/. */
+bool layout_parse_backup_part(const char *name, int64_t *run);
 
 /* "keep/<run>/<number>" and "expire/<run>/<number>": notes that concern a run, see marks.h. */
 enum layout_mark_kind { LAYOUT_KEEP, LAYOUT_EXPIRE };

@@ -42,9 +42,11 @@ enum trailer_kind {
     TRAILER_REFS = 10,
     TRAILER_BACKUP = 11, /* backup.json */
     TRAILER_KEEP = 12,   /* a backup is kept, or no longer */
-    TRAILER_EXPIRE = 13  /* a run is marked for deletion, or no longer */
+    TRAILER_EXPIRE = 13, /* a run is marked for deletion, or no longer */
+    TRAILER_CLAIM = 14,  /* a run builds on, or reads, what another one stored */
+    TRAILER_END = 15     /* a run has ended */
 };
-#define TRAILER_KIND_MAXIMUM 13
+#define TRAILER_KIND_MAXIMUM 15
 
 struct trailer {
     enum trailer_kind kind;

@@ -17,6 +17,7 @@ struct wal_range {
     uint32_t timeline;
     uint64_t first, last; /* segment numbers, inclusive */
     uint64_t stored_bytes;
+    int64_t newest; /* when the last of them was stored, by the store's clock */
 };
 
 struct wal_ranges {

@@ -23,6 +23,9 @@
 #define CONFIG_FILE_MAXIMUM (1024 * 1024)
 #define CONFIG_MINUTE (60 * CLOCK_SECOND)
 #define CONFIG_HOUR (60 * CONFIG_MINUTE)
+#define CONFIG_CENTURY (100 * 365 * 24 * CONFIG_HOUR)
+#define CONFIG_MANY 100000
+#define CONFIG_NOT_GIVEN (-1) /* of a retention's numbers, while the file is read */
 
 struct config_key {
     const char *section;
@@ -58,8 +61,8 @@ static bool config_integer(const struct config_key *key, const char *value, void
 static bool config_duration(const struct config_key *key, const char *value, void *target,
                             struct error *err);
 
-static const char *const config_sections[] = {"cluster", "repository", "archive", "backup",
-                                              "encryption"};
+static const char *const config_sections[] = {"cluster", "repository", "archive",
+                                              "backup",  "encryption", "retention"};
 
 #define CONFIG_SECTION_COUNT (sizeof(config_sections) / sizeof(config_sections[0]))
 
@@ -76,6 +79,18 @@ static const struct config_key config_keys[] = {
     {"repository", "timeout", config_duration, IN_REPOSITORY(timeout), CLOCK_SECOND,
      24 * CONFIG_HOUR},
     {"repository", "rate_limit", config_rate, IN_REPOSITORY(rate_limit), 64 * 1024, INT64_MAX},
+    {"repository", "retention_window", config_duration, IN_REPOSITORY(retention.window),
+     CLOCK_SECOND, CONFIG_CENTURY},
+    {"repository", "retention_minimum", config_integer, IN_REPOSITORY(retention.minimum), 1,
+     CONFIG_MANY},
+    {"repository", "retention_daily", config_integer, IN_REPOSITORY(retention.daily), 0,
+     CONFIG_MANY},
+    {"repository", "retention_weekly", config_integer, IN_REPOSITORY(retention.weekly), 0,
+     CONFIG_MANY},
+    {"repository", "retention_monthly", config_integer, IN_REPOSITORY(retention.monthly), 0,
+     CONFIG_MANY},
+    {"repository", "retention_yearly", config_integer, IN_REPOSITORY(retention.yearly), 0,
+     CONFIG_MANY},
     {"repository", "endpoint", config_word, IN_REPOSITORY(endpoint), 0, 0},
     {"repository", "region", config_word, IN_REPOSITORY(region), 0, 0},
     {"repository", "ca_file", config_directory, IN_REPOSITORY(ca_file), 0, 0},
@@ -102,9 +117,22 @@ static const struct config_key config_keys[] = {
     {"encryption", "identity", config_list, IN_CONFIG(encryption.identity), 0, 0},
     {"encryption", "identity_passphrase_file", config_directory,
      IN_CONFIG(encryption.identity_passphrase_file), 0, 0},
+    {"retention", "window", config_duration, IN_CONFIG(retention.window), CLOCK_SECOND,
+     CONFIG_CENTURY},
+    {"retention", "minimum", config_integer, IN_CONFIG(retention.minimum), 1, CONFIG_MANY},
+    {"retention", "daily", config_integer, IN_CONFIG(retention.daily), 0, CONFIG_MANY},
+    {"retention", "weekly", config_integer, IN_CONFIG(retention.weekly), 0, CONFIG_MANY},
+    {"retention", "monthly", config_integer, IN_CONFIG(retention.monthly), 0, CONFIG_MANY},
+    {"retention", "yearly", config_integer, IN_CONFIG(retention.yearly), 0, CONFIG_MANY},
 };
 
 #define CONFIG_KEY_COUNT (sizeof(config_keys) / sizeof(config_keys[0]))
+
+static const struct config_retention config_retention_not_given = {.minimum = CONFIG_NOT_GIVEN,
+                                                                   .daily = CONFIG_NOT_GIVEN,
+                                                                   .weekly = CONFIG_NOT_GIVEN,
+                                                                   .monthly = CONFIG_NOT_GIVEN,
+                                                                   .yearly = CONFIG_NOT_GIVEN};
 
 /* While a file is read. Lines are those where something was seen, 0 if it wasn't yet. */
 struct config_reader {
@@ -328,8 +356,11 @@ static bool config_start_repository(struct config_reader *reader, const struct c
     }
     config->repositories = mem_grow(config->repositories, config->repository_count,
                                     &reader->capacity, sizeof(*config->repositories));
-    config->repositories[config->repository_count++] = (struct config_repository){
-        .name = mem_strdup(entry->name), .line = entry->line, .timeout = 5 * CONFIG_MINUTE};
+    config->repositories[config->repository_count++] =
+        (struct config_repository){.name = mem_strdup(entry->name),
+                                   .line = entry->line,
+                                   .timeout = 5 * CONFIG_MINUTE,
+                                   .retention = config_retention_not_given};
     for (size_t i = 0; i < CONFIG_KEY_COUNT; i++) {
         if (strcmp(config_keys[i].section, "repository") == 0)
             reader->key_lines[i] = 0;
@@ -440,6 +471,65 @@ static bool config_check_sync(const struct config *config, struct error *err)
     return error_hint(err, "a push is acknowledged once that many sync repositories have the file");
 }
 
+/* Where it stands, 0 if it does not. */
+static int config_section_line(const struct config_reader *reader, const char *section)
+{
+    for (size_t i = 0; i < CONFIG_SECTION_COUNT; i++)
+        if (strcmp(config_sections[i], section) == 0)
+            return reader->section_lines[i];
+    return 0;
+}
+
+static void config_complete_number(int *number, int otherwise)
+{
+    if (*number == CONFIG_NOT_GIVEN)
+        *number = otherwise;
+}
+
+/* What is not given is as in `general`. */
+static void config_complete_retention(struct config_retention *retention,
+                                      const struct config_retention *general)
+{
+    if (retention->window == 0)
+        retention->window = general->window;
+    config_complete_number(&retention->minimum, general->minimum);
+    config_complete_number(&retention->daily, general->daily);
+    config_complete_number(&retention->weekly, general->weekly);
+    config_complete_number(&retention->monthly, general->monthly);
+    config_complete_number(&retention->yearly, general->yearly);
+}
+
+static bool config_retention_given(const struct config_retention *retention)
+{
+    return retention->window != 0 || retention->minimum != CONFIG_NOT_GIVEN ||
+           retention->daily != CONFIG_NOT_GIVEN || retention->weekly != CONFIG_NOT_GIVEN ||
+           retention->monthly != CONFIG_NOT_GIVEN || retention->yearly != CONFIG_NOT_GIVEN;
+}
+
+/* Without a window nobody could say which WAL is to stay. */
+static bool config_check_retention(struct config *config, int line, struct error *err)
+{
+    static const struct config_retention defaults = {.minimum = 1};
+
+    for (size_t i = 0; i < config->repository_count; i++) {
+        struct config_retention *own = &config->repositories[i].retention;
+        bool given = line != 0 || config_retention_given(own);
+
+        config_complete_retention(own, &config->retention);
+        config_complete_retention(own, &defaults);
+        if (!given || own->window != 0)
+            continue;
+        error_set(err, ERROR_CONFIG,
+                  "%s: repository \"%s\" has settings for retention, but no window", config->path,
+                  config->repositories[i].name);
+        return error_hint(err, "set \"window\" in section [retention]: for how long a past moment "
+                               "can be restored, for example 30 d; without the section nothing is "
+                               "ever removed");
+    }
+    config_complete_retention(&config->retention, &defaults);
+    return true;
+}
+
 static bool config_check_complete(const struct config_reader *reader, struct error *err)
 {
     const struct config *config = reader->config;
@@ -464,7 +554,8 @@ static bool config_check_complete(const struct config_reader *reader, struct err
                          "%s: section [encryption] has \"identity_passphrase_file\", but no "
                          "\"identity\"",
                          config->path);
-    return config_check_sync(config, err);
+    return config_check_sync(config, err) &&
+           config_check_retention(reader->config, config_section_line(reader, "retention"), err);
 }
 
 static void config_set_defaults(struct config *config)
@@ -472,6 +563,7 @@ static void config_set_defaults(struct config *config)
     int processors = process_processors();
 
     config->conninfo = mem_strdup("");
+    config->retention = config_retention_not_given;
     config->archive.compress_level = 3;
     config->archive.timeout = 60 * CLOCK_SECOND;
     config->archive.require = 1;

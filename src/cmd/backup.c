@@ -77,11 +77,12 @@ int cmd_backup(const char *config_name, int argc, char **argv)
     if (!cmd_load_config(config_name, &config, &err))
         return cmd_fail(&err);
     ok = backup_run(config, &request, &info, &err);
+    if (ok) {
+        say_what_came(info, clock_monotonic() - started);
+        status = judge(info);
+        backup_info_free(info);
+        cmd_expire_after_backup(config);
+    }
     config_free(config);
-    if (!ok)
-        return cmd_fail(&err);
-    say_what_came(info, clock_monotonic() - started);
-    status = judge(info);
-    backup_info_free(info);
-    return status;
+    return ok ? status : cmd_fail(&err);
 }

@@ -30,11 +30,17 @@ int cmd_archive_push(const char *config_name, int argc, char **argv);
 int cmd_archive_get(const char *config_name, int argc, char **argv);
 int cmd_backup(const char *config_name, int argc, char **argv);
 int cmd_copy(const char *config_name, int argc, char **argv);
+int cmd_expire(const char *config_name, int argc, char **argv);
+int cmd_keep(const char *config_name, int argc, char **argv);
+int cmd_unkeep(const char *config_name, int argc, char **argv);
 int cmd_list(const char *config_name, int argc, char **argv);
 int cmd_restore(const char *config_name, int argc, char **argv);
 int cmd_verify(const char *config_name, int argc, char **argv);
 int cmd_version(const char *config_name, int argc, char **argv);
 int cmd_help(const char *config_name, int argc, char **argv);
+
+/* What a backup ends with, where retention is configured; what fails is only logged. */
+void cmd_expire_after_backup(const struct config *config);
 
 /* Logs that there is no such command, with the one that may have been meant; returns 2. */
 int cmd_unknown(const char *name);

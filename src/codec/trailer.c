@@ -166,6 +166,10 @@ const char *trailer_kind_name(enum trailer_kind kind)
         return "keep note";
     case TRAILER_EXPIRE:
         return "mark for deletion";
+    case TRAILER_CLAIM:
+        return "claim";
+    case TRAILER_END:
+        return "end note";
     }
     return "unknown object";
 }

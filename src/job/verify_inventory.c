@@ -23,33 +23,16 @@ static enum trailer_kind kind_of_wal(const char *name)
     return layout_parse_wal(name, file, &parsed) ? kinds[parsed.kind] : 0;
 }
 
-/* The run in "backup/<run>/..." or "run/<run>/..."; false if there is none. */
-static bool parse_run(const char *name, int64_t *run)
-{
-    const char *text = strchr(name, '/');
-    const char *end = text ? strchr(text + 1, '/') : NULL;
-    char *folder = end ? mem_strndup(text + 1, (size_t)(end - text - 1)) : NULL;
-    const bool found = folder != NULL && layout_parse_run(folder, run);
-
-    free(folder);
-    return found;
-}
-
-static bool is_lease(const char *name, int64_t run)
-{
-    char again[LAYOUT_NAME_SIZE];
-    const char *number = strrchr(name, '-');
-    const unsigned long lease = number ? strtoul(number + 1, NULL, 10) : 0;
-
-    return lease > 0 && lease <= UINT32_MAX &&
-           strcmp(layout_lease(run, (unsigned)lease, again), name) == 0;
-}
-
 enum trailer_kind verify_inventory_kind(const char *name)
 {
+    static const enum trailer_kind notes[] = {[LAYOUT_BEGIN] = TRAILER_BEGIN,
+                                              [LAYOUT_LEASE] = TRAILER_LEASE,
+                                              [LAYOUT_CLAIM] = TRAILER_CLAIM,
+                                              [LAYOUT_END] = TRAILER_END};
     char again[LAYOUT_NAME_SIZE];
     struct layout_pack pack;
     struct layout_mark mark;
+    struct layout_note note;
     int64_t run;
 
     if (strncmp(name, LAYOUT_WAL_PREFIX, strlen(LAYOUT_WAL_PREFIX)) == 0)
@@ -58,17 +41,13 @@ enum trailer_kind verify_inventory_kind(const char *name)
         return TRAILER_PACK;
     if (layout_parse_mark(name, &mark))
         return mark.kind == LAYOUT_KEEP ? TRAILER_KEEP : TRAILER_EXPIRE;
-    if (!parse_run(name, &run))
+    if (layout_parse_note(name, &note))
+        return notes[note.kind];
+    if (!layout_parse_backup_part(name, &run))
         return 0;
     if (strcmp(layout_backup(run, again), name) == 0)
         return TRAILER_BACKUP;
-    if (strcmp(layout_refs(run, again), name) == 0)
-        return TRAILER_REFS;
-    if (strcmp(layout_manifest(run, again), name) == 0)
-        return TRAILER_MANIFEST;
-    if (strcmp(layout_begin(run, again), name) == 0)
-        return TRAILER_BEGIN;
-    return is_lease(name, run) ? TRAILER_LEASE : 0;
+    return strcmp(layout_refs(run, again), name) == 0 ? TRAILER_REFS : TRAILER_MANIFEST;
 }
 
 static bool take_object(const char *name, const struct store_info *info, void *context,

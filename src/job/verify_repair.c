@@ -12,6 +12,7 @@
 #include "pgvigil/object_copy.h"
 #include "pgvigil/process.h"
 #include "pgvigil/run.h"
+#include "pgvigil/runs.h"
 
 #define SEGMENTS_TRIED 65536 /* of one stretch in one run */
 
@@ -189,15 +190,18 @@ bool verify_repair(struct verify_walk *walk, struct repository *siblings, struct
 {
     struct repairing repairing = {.walk = walk, .siblings = siblings};
     struct run *run;
-    bool ok;
+    bool ok, over;
 
     if (!any_open(walk->result) || siblings == NULL)
         return true;
-    /* So that whoever looks sees why an object went away and came back. */
+    /* So that whoever looks sees why an object went away and came back; an expire must not take it for
+     * gone in between. */
     if (!run_begin(walk->repository, "verify", 0, &run, err))
         return false;
     repairing.reader = verify_object_reader();
-    ok = repair_all(&repairing, false, err) && repair_all(&repairing, true, err);
+    ok = runs_await_expire(walk->repository, &over, err) &&
+         (over || runs_refuse_expire(walk->repository, err)) &&
+         repair_all(&repairing, false, err) && repair_all(&repairing, true, err);
     verify_object_free_reader(repairing.reader);
     run_end(run);
     return ok;

@@ -13,8 +13,8 @@
 
 #include "pgvigil/digest.h"
 
-#define PACK_PREFIX "pack/"
-#define RUN_PREFIX "run/"
+#define CLAIM "claim-"
+#define LEASE "lease-"
 #define SUFFIX ".zst"
 #define MANIFEST "manifest.sqlite" SUFFIX
 #define RUN_TEXT_LENGTH (CLOCK_COMPACT_SIZE - 1)
@@ -56,7 +56,7 @@ char *layout_pack_prefix(int64_t run, char name[LAYOUT_NAME_SIZE])
 {
     char text[CLOCK_COMPACT_SIZE];
 
-    snprintf(name, LAYOUT_NAME_SIZE, PACK_PREFIX "%s/", layout_run_text(run, text));
+    snprintf(name, LAYOUT_NAME_SIZE, LAYOUT_PACK_PREFIX "%s/", layout_run_text(run, text));
     return name;
 }
 
@@ -64,7 +64,7 @@ char *layout_pack(const struct layout_pack *pack, char name[LAYOUT_NAME_SIZE])
 {
     char run[CLOCK_COMPACT_SIZE];
 
-    snprintf(name, LAYOUT_NAME_SIZE, PACK_PREFIX "%s/%08" PRIu32 SUFFIX,
+    snprintf(name, LAYOUT_NAME_SIZE, LAYOUT_PACK_PREFIX "%s/%08" PRIu32 SUFFIX,
              layout_run_text(pack->run, run), pack->number);
     return name;
 }
@@ -88,8 +88,8 @@ bool layout_parse_pack(const char *name, struct layout_pack *pack)
     struct layout_pack found;
     const char *rest;
 
-    if (strncmp(name, PACK_PREFIX, strlen(PACK_PREFIX)) != 0 ||
-        !layout_take_run(name + strlen(PACK_PREFIX), &found.run, &rest) ||
+    if (strncmp(name, LAYOUT_PACK_PREFIX, strlen(LAYOUT_PACK_PREFIX)) != 0 ||
+        !layout_take_run(name + strlen(LAYOUT_PACK_PREFIX), &found.run, &rest) ||
         !layout_take_number(rest, &found.number) || strcmp(layout_pack(&found, again), name) != 0)
         return false;
     *pack = found;
@@ -116,15 +116,56 @@ static char *layout_of_run(const char *prefix, int64_t run, const char *file,
 
 char *layout_begin(int64_t run, char name[LAYOUT_NAME_SIZE])
 {
-    return layout_of_run(RUN_PREFIX, run, "begin.json", name);
+    return layout_of_run(LAYOUT_RUN_PREFIX, run, "begin.json", name);
 }
 
 char *layout_lease(int64_t run, unsigned number, char name[LAYOUT_NAME_SIZE])
 {
     char file[32];
 
-    snprintf(file, sizeof(file), "lease-%u", number);
-    return layout_of_run(RUN_PREFIX, run, file, name);
+    snprintf(file, sizeof(file), LEASE "%u", number);
+    return layout_of_run(LAYOUT_RUN_PREFIX, run, file, name);
+}
+
+char *layout_claim(int64_t run, int64_t claimed, char name[LAYOUT_NAME_SIZE])
+{
+    char file[sizeof(CLAIM) + CLOCK_COMPACT_SIZE], text[CLOCK_COMPACT_SIZE];
+
+    snprintf(file, sizeof(file), CLAIM "%s", layout_run_text(claimed, text));
+    return layout_of_run(LAYOUT_RUN_PREFIX, run, file, name);
+}
+
+char *layout_end(int64_t run, char name[LAYOUT_NAME_SIZE])
+{
+    return layout_of_run(LAYOUT_RUN_PREFIX, run, "end.json", name);
+}
+
+bool layout_parse_note(const char *name, struct layout_note *note)
+{
+    struct layout_note found = {.kind = LAYOUT_BEGIN};
+    char again[LAYOUT_NAME_SIZE];
+    const char *rest;
+
+    if (strncmp(name, LAYOUT_RUN_PREFIX, strlen(LAYOUT_RUN_PREFIX)) != 0 ||
+        !layout_take_run(name + strlen(LAYOUT_RUN_PREFIX), &found.run, &rest))
+        return false;
+    if (strncmp(rest, LEASE, strlen(LEASE)) == 0 &&
+        layout_take_number(rest + strlen(LEASE), &found.number)) {
+        found.kind = LAYOUT_LEASE;
+        layout_lease(found.run, found.number, again);
+    } else if (strncmp(rest, CLAIM, strlen(CLAIM)) == 0 &&
+               layout_parse_run(rest + strlen(CLAIM), &found.claimed)) {
+        found.kind = LAYOUT_CLAIM;
+        layout_claim(found.run, found.claimed, again);
+    } else if (strcmp(layout_end(found.run, again), name) == 0) {
+        found.kind = LAYOUT_END;
+    } else {
+        layout_begin(found.run, again);
+    }
+    if (strcmp(again, name) != 0)
+        return false;
+    *note = found;
+    return true;
 }
 
 char *layout_manifest(int64_t run, char name[LAYOUT_NAME_SIZE])
@@ -151,6 +192,22 @@ bool layout_parse_backup(const char *name, int64_t *run)
     if (strncmp(name, LAYOUT_BACKUP_PREFIX, strlen(LAYOUT_BACKUP_PREFIX)) != 0 ||
         !layout_take_run(name + strlen(LAYOUT_BACKUP_PREFIX), &found, &rest) ||
         strcmp(layout_backup(found, again), name) != 0)
+        return false;
+    *run = found;
+    return true;
+}
+
+bool layout_parse_backup_part(const char *name, int64_t *run)
+{
+    char again[LAYOUT_NAME_SIZE];
+    const char *rest;
+    int64_t found;
+
+    if (strncmp(name, LAYOUT_BACKUP_PREFIX, strlen(LAYOUT_BACKUP_PREFIX)) != 0 ||
+        !layout_take_run(name + strlen(LAYOUT_BACKUP_PREFIX), &found, &rest) ||
+        (strcmp(layout_backup(found, again), name) != 0 &&
+         strcmp(layout_manifest(found, again), name) != 0 &&
+         strcmp(layout_refs(found, again), name) != 0))
         return false;
     *run = found;
     return true;

@@ -15,11 +15,13 @@
 
 #include "pgvigil/json_out.h"
 #include "pgvigil/layout.h"
+#include "pgvigil/log.h"
 #include "pgvigil/mem.h"
 #include "pgvigil/object.h"
 #include "pgvigil/process.h"
 #include "repo/run_timing.h"
 
+#define END_PATIENCE (10 * CLOCK_SECOND)
 #define IDS_TRIED 3600 /* so many runs begun in the seconds before this one are not plausible */
 
 struct run {
@@ -231,6 +233,18 @@ int64_t run_id(const struct run *run)
     return run->id;
 }
 
+bool run_claim(struct run *run, int64_t claimed, struct error *err)
+{
+    json_t *note = json_out_object();
+    char name[LAYOUT_NAME_SIZE];
+    enum store_outcome ignored; /* claimed already */
+
+    put_run(note, "run", run->id);
+    put_run(note, "claimed", claimed);
+    return store_note(run->repository, layout_claim(run->id, claimed, name), TRAILER_CLAIM, note,
+                      &ignored, err);
+}
+
 bool run_check(struct run *run, struct error *err)
 {
     char id[CLOCK_COMPACT_SIZE];
@@ -249,6 +263,23 @@ bool run_check(struct run *run, struct error *err)
     return error_hint(err, "what it builds on may have been deleted in the meantime; begin anew");
 }
 
+static void store_end(struct run *run)
+{
+    struct store *store = run->repository->store;
+    int64_t deadline = store->deadline, patience = clock_monotonic() + END_PATIENCE;
+    json_t *note = json_out_object();
+    char name[LAYOUT_NAME_SIZE];
+    enum store_outcome ignored;
+    struct error err = ERROR_INIT;
+
+    put_run(note, "run", run->id);
+    put_now(note, "ended");
+    store_set_deadline(store, deadline != 0 && deadline < patience ? deadline : patience);
+    if (!store_note(run->repository, layout_end(run->id, name), TRAILER_END, note, &ignored, &err))
+        log_debug("%s", err.message);
+    store_set_deadline(store, deadline);
+}
+
 void run_end(struct run *run)
 {
     if (!run)
@@ -258,5 +289,6 @@ void run_end(struct run *run)
     pthread_cond_signal(&run->wake);
     pthread_mutex_unlock(&run->mutex);
     pthread_join(run->thread, NULL);
+    store_end(run);
     free_run(run);
 }

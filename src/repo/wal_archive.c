@@ -302,6 +302,8 @@ static bool archive_add_segment(const char *object, const struct store_info *inf
     }
     last->last = number;
     last->stored_bytes += info->size;
+    if (info->modified > last->newest)
+        last->newest = info->modified;
     return true;
 }
 

@@ -24,6 +24,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     char again[LAYOUT_NAME_SIZE];
     struct layout_pack pack;
     struct layout_mark mark;
+    struct layout_note note;
     int64_t run;
     char *name = malloc(size + 1);
 
@@ -35,6 +36,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (layout_parse_pack(name, &pack) && strcmp(layout_pack(&pack, again), name) != 0)
         abort();
     if (layout_parse_backup(name, &run) && strcmp(layout_backup(run, again), name) != 0)
+        abort();
+    if (layout_parse_note(name, &note) && !store_name_valid(name))
         abort();
     if (layout_parse_mark(name, &mark) && strcmp(layout_mark(&mark, again), name) != 0)
         abort();

@@ -55,6 +55,42 @@ START_TEST(test_defaults)
 }
 END_TEST
 
+START_TEST(test_retention)
+{
+    const int64_t day = 24 * 3600 * CLOCK_SECOND;
+    struct config *config = parse(SMALLEST);
+
+    ck_assert_int_eq(config->repositories[0].retention.window, 0);
+    config_free(config);
+    config = parse(SMALLEST "retention_daily = 3\nretention_window = 2 w\n"
+                            "[repository far]\nurl = file:///far\nretention_minimum = 9\n"
+                            "[retention]\nwindow = 7 d\nminimum = 2\ndaily = 0\nyearly = 4\n");
+    const struct config_retention *near = &config->repositories[0].retention;
+    const struct config_retention *far = &config->repositories[1].retention;
+    ck_assert_int_eq(near->window, 14 * day);
+    ck_assert_int_eq(near->minimum, 2);
+    ck_assert_int_eq(near->daily, 3);
+    ck_assert_int_eq(near->yearly, 4);
+    ck_assert_int_eq(far->window, 7 * day);
+    ck_assert_int_eq(far->minimum, 9);
+    ck_assert_int_eq(far->daily, 0);
+    ck_assert_int_eq(far->monthly, 0);
+    config_free(config);
+
+    /* One repository alone may have settings. */
+    config = parse(SMALLEST "[repository far]\nurl = file:///far\nretention_window = 1 d\n");
+    ck_assert_int_eq(config->repositories[0].retention.window, 0);
+    ck_assert_int_eq(config->repositories[1].retention.window, day);
+    ck_assert_int_eq(config->repositories[1].retention.minimum, 1);
+    config_free(config);
+
+    const char *lacking = "/x: repository \"local\" has settings for retention, but no window";
+    expect_error(SMALLEST "[retention]\n", lacking, NULL);
+    expect_error(SMALLEST "[retention]\ndaily = 7\n", lacking, NULL);
+    expect_error(SMALLEST "retention_daily = 7\n", lacking, NULL);
+}
+END_TEST
+
 START_TEST(test_everything)
 {
     struct config *config = parse("[backup]\njobs=128\ncompress_level=19\ntimeout=7 d\n"
@@ -137,7 +173,7 @@ START_TEST(test_sections)
 {
     expect_error(SMALLEST "[encryptoin]\n", "/x, line 5: unknown section [encryptoin]",
                  "Perhaps you meant [encryption].");
-    expect_error("[retention]\nwindow = 1 w\n", "/x, line 1: unknown section [retention]", NULL);
+    expect_error("[retain]\nwindow = 1 w\n", "/x, line 1: unknown section [retain]", NULL);
     expect_error("[clutser]\n", "/x, line 1: unknown section [clutser]",
                  "Perhaps you meant [cluster].");
     expect_error("[cluster x]\n", "/x, line 1: section [cluster] takes no name", NULL);
@@ -280,12 +316,12 @@ static void read_sample(struct buffer *text)
     free(path);
 }
 
-/* "#key = value" becomes "key = value"; prose has a blank after its '#'. */
+/* "#key = value" becomes "key = value", and "#[section]" one; prose has a blank after its '#'. */
 static void uncomment_keys(char *text)
 {
     for (char *line = text; line; line = strchr(line, '\n')) {
         line += *line == '\n' ? 1 : 0;
-        if (line[0] == '#' && islower((unsigned char)line[1]))
+        if (line[0] == '#' && (line[1] == '[' || islower((unsigned char)line[1])))
             line[0] = ' ';
     }
 }
@@ -310,6 +346,9 @@ START_TEST(test_sample)
     ck_assert_ptr_nonnull(full->pgdata);
     ck_assert_str_ne(full->conninfo, "");
     ck_assert_int_eq(full->backup.jobs, 4);
+    ck_assert_int_eq(plain->retention.window, 0);
+    ck_assert_int_eq(full->retention.minimum, plain->retention.minimum);
+    ck_assert_int_ne(full->retention.window, 0);
     config_free(plain);
     config_free(full);
     buffer_free(&text);
@@ -397,6 +436,7 @@ Suite *config_suite(void)
     tcase_add_checked_fixture(tests, fixture_make, fixture_remove);
     tcase_add_test(tests, test_defaults);
     tcase_add_test(tests, test_everything);
+    tcase_add_test(tests, test_retention);
     tcase_add_test(tests, test_bucket);
     tcase_add_test(tests, test_bucket_errors);
     tcase_add_test(tests, test_sections);

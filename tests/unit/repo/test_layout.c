@@ -28,6 +28,48 @@ START_TEST(names_of_runs)
 }
 END_TEST
 
+START_TEST(notes_come_back)
+{
+    static const char *const wrong[] = {"run/",
+                                        "run/20261120T020000Z",
+                                        "run/20261120T020000Z/",
+                                        "run/20261120T020000Z/begin",
+                                        "run/20261120T020000Z/lease-",
+                                        "run/20261120T020000Z/lease-0",
+                                        "run/20261120T020000Z/lease-01",
+                                        "run/20261120T020000Z/claim-20261120",
+                                        "run/20261120T020000Z/claim-20261120T020000Z/",
+                                        "run/20261120T020000Z/ends.json",
+                                        "backup/20261120T020000Z/begin.json"};
+    struct layout_note note;
+
+    ck_assert_str_eq(layout_claim(RUN, RUN - 1, name),
+                     "run/20261120T020000Z/claim-20261120T015959Z");
+    ck_assert(layout_parse_note(name, &note));
+    ck_assert(note.kind == LAYOUT_CLAIM && note.run == RUN && note.claimed == RUN - 1);
+    ck_assert_str_eq(layout_end(RUN, name), "run/20261120T020000Z/end.json");
+    ck_assert(layout_parse_note(name, &note) && note.kind == LAYOUT_END && note.run == RUN);
+    ck_assert(layout_parse_note(layout_begin(RUN, name), &note) && note.kind == LAYOUT_BEGIN);
+    ck_assert(layout_parse_note(layout_lease(RUN, 12, name), &note));
+    ck_assert(note.kind == LAYOUT_LEASE && note.number == 12);
+    for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++)
+        ck_assert_msg(!layout_parse_note(wrong[i], &note), "%s", wrong[i]);
+}
+END_TEST
+
+START_TEST(parts_of_backups_come_back)
+{
+    int64_t run = 0;
+
+    ck_assert(layout_parse_backup_part("backup/20261120T020000Z/backup.json", &run));
+    ck_assert_int_eq(run, RUN);
+    ck_assert(layout_parse_backup_part("backup/20261120T020000Z/refs.zst", &run));
+    ck_assert(layout_parse_backup_part("backup/20261120T020000Z/manifest.sqlite.zst", &run));
+    ck_assert(!layout_parse_backup_part("backup/20261120T020000Z/other", &run));
+    ck_assert(!layout_parse_backup_part("pack/20261120T020000Z/refs.zst", &run));
+}
+END_TEST
+
 START_TEST(marks_come_back)
 {
     static const char *const wrong[] = {"keep/",
@@ -203,6 +245,8 @@ Suite *layout_suite(void)
 
     tcase_add_test(tests, names_of_runs);
     tcase_add_test(tests, marks_come_back);
+    tcase_add_test(tests, notes_come_back);
+    tcase_add_test(tests, parts_of_backups_come_back);
     tcase_add_test(tests, names_of_wal);
     tcase_add_test(tests, packs_and_backups_come_back);
     tcase_add_test(tests, wal_comes_back);

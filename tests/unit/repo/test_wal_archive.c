@@ -353,7 +353,7 @@ static void litter(void)
 START_TEST(ranges_and_gaps)
 {
     static const struct wal_range expected[] = {
-        {1, 3, 5, 0}, {1, 4095, 4096, 0}, {1, 4098, 4098, 0}, {3, 4098, 4098, 0}};
+        {1, 3, 5, 0, 0}, {1, 4095, 4096, 0, 0}, {1, 4098, 4098, 0, 0}, {3, 4098, 4098, 0, 0}};
     struct wal_ranges ranges;
     uint32_t *timelines;
     size_t count;

@@ -1,0 +1,248 @@
+/* expire_inventory.c - what expire decides upon */
+#include "job/expire_inventory.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "pgvigil/mem.h"
+#include "pgvigil/process.h"
+#include "pgvigil/refs.h"
+
+/* Nothing that came while a run that still lives was under way is judged: what it needs of that, only
+ * the run itself can know. */
+static int64_t find_guard(const struct expire_inventory *inventory)
+{
+    int64_t guard = inventory->now - RUNS_PATIENCE;
+
+    for (size_t i = 0; i < inventory->runs.count; i++) {
+        const struct runs_entry *entry = &inventory->runs.entries[i];
+
+        if (entry->lives && entry->began < guard)
+            guard = entry->began;
+    }
+    return guard;
+}
+
+/* Any of these may be the last sound backup, and nobody knows which packs and WAL it needs. */
+static bool refuse_damage(const struct expire_inventory *inventory, struct error *err)
+{
+    if (inventory->catalog->damaged_count == 0)
+        return true;
+    *err = inventory->catalog->damaged[0].error;
+    return error_hint(err,
+                      "nothing is removed from repository \"%s\" until this is mended: what the "
+                      "backup needs is not known",
+                      inventory->repository->name);
+}
+
+/* -- timelines ---------------------------------------------------------------------------------- */
+
+static bool has_wal(const struct wal_ranges *wal, uint32_t timeline, const struct backup_info *info)
+{
+    uint64_t next = info->start_lsn / info->wal_segment_size;
+
+    if (wal->segment_size != info->wal_segment_size)
+        return false;
+    for (size_t i = 0; i < wal->count; i++)
+        if (wal->ranges[i].timeline == timeline && wal->ranges[i].first <= next &&
+            next <= wal->ranges[i].last)
+            next = wal->ranges[i].last + 1;
+    return next * info->wal_segment_size >= info->stop_lsn;
+}
+
+static void add_timeline(struct retention *retention, uint32_t timeline)
+{
+    size_t at = 0;
+
+    while (at < retention->timeline_count && retention->timelines[at].timeline < timeline)
+        at++;
+    if (at < retention->timeline_count && retention->timelines[at].timeline == timeline)
+        return;
+    memmove(&retention->timelines[at + 1], &retention->timelines[at],
+            (retention->timeline_count - at) * sizeof(*retention->timelines));
+    retention->timelines[at] = (struct retention_timeline){.timeline = timeline};
+    retention->timeline_count++;
+}
+
+static struct retention_timeline *find_timeline(struct retention *retention, uint32_t timeline)
+{
+    for (size_t i = 0; i < retention->timeline_count; i++)
+        if (retention->timelines[i].timeline == timeline)
+            return &retention->timelines[i];
+    return NULL;
+}
+
+static bool read_timelines(struct expire_inventory *inventory, struct error *err)
+{
+    struct retention *retention = &inventory->retention;
+    const struct catalog *catalog = inventory->catalog;
+    uint32_t *timelines;
+    size_t count;
+    bool known, ok = true;
+
+    if (!wal_archive_timelines(inventory->repository, &timelines, &count, err))
+        return false;
+    retention->timelines = mem_calloc(count + catalog->count + 1, sizeof(*retention->timelines));
+    for (size_t i = 0; i < count; i++)
+        add_timeline(retention, timelines[i]);
+    for (size_t i = 0; i < catalog->count; i++)
+        add_timeline(retention, catalog->backups[i]->timeline);
+    free(timelines);
+
+    inventory->histories = mem_calloc(retention->timeline_count + 1, sizeof(struct history));
+    for (size_t i = 0; ok && i < retention->timeline_count; i++) {
+        struct retention_timeline *timeline = &retention->timelines[i];
+
+        ok = wal_archive_history(inventory->repository, timeline->timeline,
+                                 &inventory->histories[i], &known, err);
+        if (ok && (known || timeline->timeline == 1))
+            timeline->history = &inventory->histories[i];
+        if (!ok && err->code == ERROR_INTEGRITY) { /* a damaged one is as good as none */
+            error_clear(err);
+            ok = true;
+        }
+    }
+    for (size_t i = 0; ok && i < inventory->wal.count; i++) {
+        const struct wal_range *range = &inventory->wal.ranges[i];
+        struct retention_timeline *timeline = find_timeline(retention, range->timeline);
+
+        if (timeline && range->newest > timeline->newest_wal)
+            timeline->newest_wal = range->newest;
+    }
+    return ok;
+}
+
+/* -- packs -------------------------------------------------------------------------------------- */
+
+static int compare_packs(const void *a, const void *b)
+{
+    return layout_compare_packs(a, b);
+}
+
+/* Both ascend. */
+static void add_needed(struct expire_inventory *inventory, const struct refs *refs)
+{
+    struct layout_pack *merged =
+        mem_calloc(inventory->needed_count + refs->count + 1, sizeof(*merged));
+    size_t i = 0, j = 0, count = 0;
+
+    while (i < inventory->needed_count || j < refs->count) {
+        int order = i == inventory->needed_count ? 1
+                    : j == refs->count
+                        ? -1
+                        : layout_compare_packs(&inventory->needed[i], &refs->packs[j].pack);
+
+        merged[count++] = order <= 0 ? inventory->needed[i] : refs->packs[j].pack;
+        i += order <= 0;
+        j += order >= 0;
+    }
+    free(inventory->needed);
+    inventory->needed = merged;
+    inventory->needed_count = count;
+}
+
+/* Of every backup that stays listed, marked or not. */
+static bool read_needed(struct expire_inventory *inventory, struct error *err)
+{
+    const struct retention *retention = &inventory->retention;
+
+    for (size_t i = 0; i < retention->count; i++) {
+        const struct backup_info *info = retention->backups[i].info;
+        struct refs refs = REFS_INIT;
+
+        if (expire_inventory_goes(inventory, &retention->backups[i]))
+            continue;
+        if (!process_check(err))
+            return false;
+        if (!refs_fetch(inventory->repository, info->run, info->refs_sha256, &refs, err)) {
+            error_hint(err,
+                       "nothing is removed from repository \"%s\" as long as it is not known "
+                       "which packs its backups need",
+                       inventory->repository->name);
+            return false;
+        }
+        add_needed(inventory, &refs);
+        refs_free(&refs);
+    }
+    return true;
+}
+
+/* -- all of it ---------------------------------------------------------------------------------- */
+
+static void judge(struct expire_inventory *inventory)
+{
+    struct retention *retention = &inventory->retention;
+    const struct catalog *catalog = inventory->catalog;
+
+    retention->settings = &inventory->repository->config->retention;
+    retention->now = inventory->now;
+    retention->backups = mem_calloc(catalog->count + 1, sizeof(*retention->backups));
+    retention->count = catalog->count;
+    for (size_t i = 0; i < catalog->count; i++) {
+        const struct backup_info *info = catalog->backups[i];
+
+        retention->backups[i] =
+            (struct retention_backup){.info = info,
+                                      .complete = has_wal(&inventory->wal, info->timeline, info),
+                                      .kept = marks_kept(inventory->marks, info->run),
+                                      .held = runs_holder(&inventory->runs, info->run) != NULL};
+    }
+    retention_judge(retention);
+}
+
+bool expire_inventory_read(struct repository *repository, int64_t now,
+                           struct expire_inventory *inventory, struct error *err)
+{
+    *inventory = (struct expire_inventory){.repository = repository, .now = now};
+    if (!runs_read(repository, now, &inventory->runs, err) ||
+        !marks_read(repository, &inventory->marks, err) ||
+        !catalog_read(repository, &inventory->catalog, err) || !refuse_damage(inventory, err) ||
+        !wal_archive_ranges(repository, 0, &inventory->wal, err) || !read_timelines(inventory, err))
+        return false;
+    inventory->guard = find_guard(inventory);
+    judge(inventory);
+    return read_needed(inventory, err);
+}
+
+void expire_inventory_free(struct expire_inventory *inventory)
+{
+    for (size_t i = 0; inventory->histories && i < inventory->retention.timeline_count; i++)
+        history_free(&inventory->histories[i]);
+    free(inventory->histories);
+    free(inventory->retention.timelines);
+    free(inventory->retention.backups);
+    free(inventory->needed);
+    wal_archive_free_ranges(&inventory->wal);
+    catalog_free(inventory->catalog);
+    marks_free(inventory->marks);
+    runs_free(&inventory->runs);
+}
+
+const struct retention_backup *expire_inventory_backup(const struct expire_inventory *inventory,
+                                                       int64_t run)
+{
+    for (size_t i = 0; i < inventory->retention.count; i++)
+        if (inventory->retention.backups[i].info->run == run)
+            return &inventory->retention.backups[i];
+    return NULL;
+}
+
+bool expire_inventory_ripe(const struct expire_inventory *inventory, int64_t run)
+{
+    return marks_expired(inventory->marks, run) &&
+           inventory->now - marks_expired_at(inventory->marks, run) >= RUNS_PATIENCE;
+}
+
+bool expire_inventory_goes(const struct expire_inventory *inventory,
+                           const struct retention_backup *backup)
+{
+    return backup->reasons == 0 && expire_inventory_ripe(inventory, backup->info->run);
+}
+
+bool expire_inventory_needs_pack(const struct expire_inventory *inventory,
+                                 const struct layout_pack *pack)
+{
+    return inventory->needed_count > 0 && bsearch(pack, inventory->needed, inventory->needed_count,
+                                                  sizeof(*pack), compare_packs) != NULL;
+}

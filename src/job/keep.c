@@ -1,0 +1,98 @@
+/* keep.c - exempting a backup from expiry */
+#include "pgvigil/keep.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+
+#include "pgvigil/clock.h"
+#include "pgvigil/layout.h"
+#include "pgvigil/log.h"
+#include "pgvigil/repository.h"
+#include "pgvigil/runs.h"
+
+static bool is_there(struct repository *repository, int64_t backup, bool *there, struct error *err)
+{
+    char name[LAYOUT_NAME_SIZE];
+    char *full = repository_object_name(repository, layout_backup(backup, name));
+    struct store_info info;
+
+    *there = store_stat(repository->store, full, &info, err);
+    free(full);
+    if (*there || err->code != ERROR_NOT_FOUND)
+        return *there;
+    error_clear(err);
+    return true;
+}
+
+/* Of the selected cluster. */
+static bool keep_cluster(struct repository *repository, int64_t backup, enum marks_note note,
+                         enum keep_outcome *outcome, struct error *err)
+{
+    char id[CLOCK_COMPACT_SIZE];
+    enum marks_outcome turned;
+    bool there, over;
+
+    if (!is_there(repository, backup, &there, err))
+        return false;
+    if (!there)
+        return true;
+    if (!marks_write(repository, backup, note, &turned, err))
+        return false;
+    *outcome = turned == MARKS_TURNED ? KEEP_TURNED : KEEP_AS_IT_WAS;
+    if (note == MARKS_UNKEEP)
+        return true;
+    if (!runs_await_expire(repository, &over, err) || !is_there(repository, backup, &there, err))
+        return false;
+    if (there && !over)
+        log_warning(
+            "an expire of repository \"%s\" has not ended: if it still runs, it may not have "
+            "seen the note of backup %s",
+            repository->name, layout_run_text(backup, id));
+    return there || error_set(err, ERROR_NOT_FOUND,
+                              "backup %s was being removed from repository \"%s\", and is gone",
+                              layout_run_text(backup, id), repository->name);
+}
+
+static bool keep_repository(const struct config *config, int64_t backup, enum marks_note note,
+                            struct keep_result *result, struct error *err)
+{
+    struct repository *repository;
+    uint64_t *identifiers = NULL;
+    size_t count = 0;
+
+    if (!repository_open(config, result->repository, &repository, err))
+        return false;
+    bool ok = repository_system_identifiers(repository, &identifiers, &count, err);
+
+    for (size_t i = 0; ok && i < count; i++) {
+        repository_select(repository, identifiers[i]);
+        ok = keep_cluster(repository, backup, note, &result->outcome, err);
+    }
+    free(identifiers);
+    repository_close(repository);
+    return ok;
+}
+
+bool keep_run(const struct config *config, int64_t backup, enum marks_note note,
+              keep_report_fn report, void *context, struct error *err)
+{
+    char id[CLOCK_COMPACT_SIZE];
+    bool found = false;
+
+    error_clear(err);
+    for (size_t i = 0; i < config->repository_count; i++) {
+        struct keep_result result = {.repository = &config->repositories[i]};
+
+        if (!keep_repository(config, backup, note, &result, &result.error))
+            result.outcome = KEEP_FAILED;
+        else
+            found = found || result.outcome != KEEP_ABSENT;
+        report(&result, context);
+        if (err->code == ERROR_NONE)
+            *err = result.error;
+    }
+    if (err->code != ERROR_NONE || found)
+        return err->code == ERROR_NONE;
+    error_set(err, ERROR_NOT_FOUND, "there is no backup %s", layout_run_text(backup, id));
+    return error_hint(err, "\"pgvigil list\" shows those there are");
+}

@@ -1,0 +1,249 @@
+"""Retention: what goes and what stays, in a real repository; the reckoning itself is tested in tests/unit/repo."""
+
+import contextlib
+import os
+import re
+import time
+
+import pytest
+from backup_tools import Background, assert_says, backup_has_stopped, backups, resume_archiving, stop_archiving
+from harness import Ledger, Site, run, system
+from harness.pgvigil import binary
+
+pytestmark = pytest.mark.directory  # where a test can make objects old
+
+HOUR = 3600
+RIPE = 2 * HOUR + 60  # a mark may be acted upon after two hours
+
+
+def make(scratch, window="1 s", **keys):
+    return Site(scratch, wal_segsize=1, config={"retention": {"window": window, **keys}})
+
+
+def age(site, seconds=RIPE, only=""):
+    """As if all that is stored had been stored earlier, by the only clock that expire goes by."""
+    for path in objects(site):
+        if only in str(path) and path.name != "pgvigil.json":
+            status = path.stat()
+            os.utime(path, (status.st_atime, status.st_mtime - seconds))
+
+
+def objects(site, part=""):
+    return sorted(path for path in site.repository.rglob("*")
+                  if path.is_file() and ".tmp" not in path.parts and part in str(path))
+
+
+def names(site, part):
+    return [str(path.relative_to(site.repository)).split("/", 2)[2] for path in objects(site, part)]
+
+
+def take(site):
+    """A backup, and an expire when it has ended before a window of a second; its id."""
+    site.pgvigil.run("backup")
+    time.sleep(1.1)
+    site.pgvigil.run("expire")
+    return max(backups(site))
+
+
+def fates(site, *args):
+    found = site.pgvigil.json("expire", "--dry-run", *args)["repositories"][0]["clusters"]
+    return {one["id"]: one["fate"] for one in found[0]["backups"]}
+
+
+def expire_twice(site):
+    """Marks, waits, removes."""
+    age(site)
+    site.pgvigil.run("expire")
+    age(site)
+    return site.pgvigil.run("expire")
+
+
+@contextlib.contextmanager
+def late_clock(scratch):
+    """Environment of a host whose clock is an hour late."""
+    source = scratch.path / "late.c"
+    source.write_text("""
+        #define _GNU_SOURCE
+        #include <dlfcn.h>
+        #include <time.h>
+        int clock_gettime(clockid_t id, struct timespec *now)
+        {
+            int (*next)(clockid_t, struct timespec *) = dlsym(RTLD_NEXT, "clock_gettime");
+            int result = next(id, now);
+            if (id == CLOCK_REALTIME)
+                now->tv_sec -= 3600;
+            return result;
+        }
+    """)
+    library = system.new_dir("late") / "late.so"
+    run(["cc", "-shared", "-fPIC", "-o", library, source, "-ldl"])
+    for path in (library, library.parent):
+        path.chmod(0o755)
+    needed = run(["ldd", binary()], check=False).stdout
+    yield {"LD_PRELOAD": " ".join([str(library)] + re.findall(r"=> (\S*lib(?:asan|tsan)\S*)", needed)),
+           "ASAN_OPTIONS": ":".join(filter(None, [os.environ.get("ASAN_OPTIONS"), "verify_asan_link_order=0"]))}
+
+
+def test_marked_first_and_removed_later(scratch):
+    site = make(scratch)
+    site.cluster.sql("create table t as select generate_series(1, 1000) i")
+    first, second = take(site), take(site)
+    packs = names(site, f"/pack/{first}/")
+    assert fates(site) == {first: "waits", second: "stays"}
+    site.pgvigil.run("expire")
+    assert sorted(backups(site)) == [first, second]
+    age(site)
+    wal = len(names(site, "/wal/"))
+    done = site.pgvigil.run("expire")
+    assert_says(done, "removed 1 backup, ", hint=False)
+    assert sorted(backups(site)) == [second]
+    assert packs and not set(packs) & set(names(site, "/pack/"))
+    assert not names(site, f"/backup/{first}/")
+    assert len(names(site, "/wal/")) < wal
+    site.restore("restored").stop()
+    age(site)
+    site.pgvigil.run("expire")
+    assert not names(site, f"/expire/{first}/") and not names(site, f"/run/{first}/")
+    assert names(site, f"/run/{second}/")
+
+
+def test_nothing_goes_without_settings(scratch):
+    site = Site(scratch, wal_segsize=1)
+    take(site), take(site)
+    before = objects(site)
+    age(site, 100 * 24 * HOUR)
+    done = site.pgvigil.run("expire")
+    assert_says(done, "no retention is configured", hint=False)
+    assert objects(site) == before
+
+
+def test_kept_backups_stay_with_the_wal_that_makes_them_consistent(scratch):
+    site = make(scratch)
+    ledger = Ledger.create(site.cluster)
+    with ledger.running():
+        ledger.wait(20)
+        first = take(site)
+        ledger.wait(20)
+    site.cluster.switch_wal()
+    with ledger.running():
+        ledger.wait(20)
+        second = take(site)
+    site.cluster.switch_wal()
+    assert_says(site.pgvigil.run("keep", first), "is kept", hint=False)
+    assert_says(site.pgvigil.run("keep", first), "already", hint=False)
+    expire_twice(site)
+    assert sorted(backups(site)) == [first, second]
+    listed = site.pgvigil.json("list")["repositories"][0]["clusters"][0]
+    assert all(one["wal_complete"] for one in listed["backups"])
+    assert listed["wal"]["timelines"][0]["gaps"], "WAL between the two backups is of no use"
+    site.restore("first", "--backup", first, "--target", "immediate").stop()
+    site.pgvigil.run("unkeep", first)
+    expire_twice(site)
+    assert sorted(backups(site)) == [second]
+
+
+def test_keep_of_what_is_not_there(site):
+    done = site.pgvigil.run("keep", "20200101T000000Z", check=1)
+    assert_says(done, "there is no backup 20200101T000000Z")
+    assert_says(site.pgvigil.run("keep", "yesterday", check=2), "no ID of a backup")
+    assert not names(site, "/keep/")
+
+
+def test_a_kept_backup_is_unmarked(scratch):
+    site = make(scratch)
+    first, second = take(site), take(site)
+    assert fates(site)[first] == "waits"
+    site.pgvigil.run("keep", first)
+    site.pgvigil.run("expire")
+    assert names(site, f"/expire/{first}/") == [f"expire/{first}/1", f"expire/{first}/2"]
+    expire_twice(site)
+    assert sorted(backups(site)) == [first, second]
+
+
+def test_what_a_killed_backup_left_goes(scratch):
+    site = make(scratch, "30 d")
+    before = stop_archiving(site)
+    with Background(site.pgvigil, "backup") as background:
+        background.wait_for(lambda: backup_has_stopped(site), "pg_backup_stop")
+        background.process.kill()
+    resume_archiving(site, before)
+    killed = {name.split("/")[1] for name in names(site, "/pack/")}
+    site.pgvigil.run("expire")
+    assert names(site, "/pack/"), "it may still live"
+    time.sleep(1)
+    complete = take(site)
+    age(site)
+    site.pgvigil.run("expire")  # marks
+    assert {name.split("/")[1] for name in names(site, "/pack/")} == killed | {complete}
+    age(site)
+    site.pgvigil.run("expire")
+    assert {name.split("/")[1] for name in names(site, "/pack/")} == {complete}
+    assert list(backups(site)) == [complete]
+
+
+def test_damage_stops_it(scratch):
+    site = make(scratch)
+    first, second = take(site), take(site)
+    path = next(site.repository.glob(f"*/*/backup/{second}/refs.zst"))
+    whole = path.read_bytes()
+    path.chmod(0o600)
+    path.write_bytes(whole[:50] + bytes([whole[50] ^ 1]) + whole[51:])
+    age(site)
+    site.pgvigil.run("expire", check=4)
+    age(site)
+    done = site.pgvigil.run("expire", check=4)
+    assert_says(done, "nothing is removed", second)
+    assert sorted(backups(site)) == [first, second] and names(site, f"/pack/{first}/")
+    path.write_bytes(whole)
+    site.pgvigil.run("expire")
+    assert list(backups(site)) == [second]
+
+
+def test_an_unreachable_repository_is_named(scratch):
+    places = {name: scratch.mkdir(name) for name in ("west", "east")}
+    site = Site(scratch, wal_segsize=1, config={
+        "repository local": None, "retention": {"window": "1 s"},
+        **{f"repository {name}": {"url": f"file://{place}"} for name, place in places.items()}})
+    site.pgvigil.run("backup")
+    time.sleep(1.1)
+    site.pgvigil.run("backup")
+    time.sleep(1.1)
+    site.pgvigil.run("expire")
+    places["west"].rename(places["west"].with_name("gone"))
+    done = site.pgvigil.run("expire", check=3)
+    assert_says(done, "west")
+    for path in places["east"].rglob("*"):
+        if path.is_file() and path.name != "pgvigil.json":
+            os.utime(path, (time.time() - RIPE,) * 2)
+    site.pgvigil.run("expire", check=3)
+    assert len(list(places["east"].glob("*/*/backup/*/backup.json"))) == 1
+
+
+def test_each_repository_has_its_own_settings(scratch):
+    places = {name: scratch.mkdir(name) for name in ("west", "east")}
+    site = Site(scratch, wal_segsize=1, config={
+        "repository local": None, "retention": {"window": "1 s"},
+        "repository west": {"url": f"file://{places['west']}"},
+        "repository east": {"url": f"file://{places['east']}", "retention_minimum": 5}})
+    for _ in range(2):
+        site.pgvigil.run("backup")
+        time.sleep(1.1)
+    site.pgvigil.run("expire")
+    found = site.pgvigil.json("expire", "--dry-run")["repositories"]
+    assert [[one["fate"] for one in each["clusters"][0]["backups"]] for each in found] == [["waits", "stays"],
+                                                                                          ["stays", "stays"]]
+
+
+def test_the_other_clock_is_wrong(scratch):
+    """Everything would look old by it."""
+    site = make(scratch)
+    take(site)
+    with late_clock(scratch) as env:
+        done = site.pgvigil.run("expire", check=3, env=env)
+    assert_says(done, "its clock says")
+
+
+def test_a_configuration_without_window_is_refused(scratch):
+    site = Site(scratch, wal_segsize=1)
+    site.write_config({"retention": {"daily": 7}})
+    assert_says(site.pgvigil.run("expire", check=2), "no window")
