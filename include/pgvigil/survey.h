@@ -19,6 +19,8 @@ struct survey_backup {
     const struct backup_info *info;
     bool wal_complete; /* from its start to its stop: else it cannot be restored */
     uint64_t missing;  /* if not: the number of the first segment that is not there */
+    bool kept;         /* by a keep note: it never expires */
+    bool expiring;     /* marked for removal */
 };
 
 /* Segments that are missing between others that are there. */

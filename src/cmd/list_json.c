@@ -62,6 +62,8 @@ static json_t *make_backup(const struct survey_backup *backup)
     json_out_put(object, "stored_bytes", count(info->stored_bytes));
     json_out_put(object, "pack_bytes", count(info->pack_bytes));
     json_out_put(object, "page_errors", count(info->page_errors));
+    json_out_put(object, "kept", json_boolean(backup->kept));
+    json_out_put(object, "expiring", json_boolean(backup->expiring));
     json_out_put(object, "wal_complete", json_boolean(backup->wal_complete));
     json_out_put(object, "first_missing_segment",
                  backup->wal_complete

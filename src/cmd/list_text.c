@@ -46,14 +46,15 @@ static void add_backup(struct cmd_columns *table, const struct survey_backup *ba
                         info->page_errors == 1 ? "" : "s");
     else
         cmd_columns_add(table, "none");
+    cmd_columns_add(table, "%s", backup->kept ? "kept" : backup->expiring ? "expiring" : "");
 }
 
 static void print_backups(const struct survey *survey, struct buffer *out)
 {
     static const char *const titles[] = {"ID",   "FINISHED", "TOOK",   "TIMELINE", "START",
-                                         "STOP", "DATABASE", "STORED", "ERRORS"};
+                                         "STOP", "DATABASE", "STORED", "ERRORS",   ""};
     struct cmd_columns table = {.columns = sizeof(titles) / sizeof(titles[0]),
-                                .right = "llrrllrrl"};
+                                .right = "llrrllrrll"};
 
     buffer_append_string(out, "  Backups\n");
     if (survey->catalog->count == 0) {

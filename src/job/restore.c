@@ -20,6 +20,7 @@
 #include "pgvigil/layout.h"
 #include "pgvigil/log.h"
 #include "pgvigil/manifest.h"
+#include "pgvigil/marks.h"
 #include "pgvigil/mem.h"
 #include "pgvigil/process.h"
 #include "pgvigil/progress.h"
@@ -143,6 +144,30 @@ static void warn_of_damage(const struct backup_info *backup)
                 backup->page_error_list_count > 0 ? backup->page_error_list[0] : "not known");
 }
 
+/* An expire that began before our note was there does not know of us; but it removes only what was
+ * marked long before. */
+static void warn_of_mark(const struct restoring *restoring)
+{
+    int64_t backup = restoring->choice.backup->run;
+    struct error err = ERROR_INIT;
+    char id[CLOCK_COMPACT_SIZE];
+    struct marks *marks;
+
+    if (!marks_read(restoring->repository, &marks, &err)) {
+        log_error(LOG_WARNING, &err);
+        return;
+    }
+    if (marks_expired(marks, backup)) {
+        error_set(&err, ERROR_STORE,
+                  "backup %s is marked for removal from repository \"%s\", and so may be the WAL "
+                  "behind it",
+                  layout_run_text(backup, id), restoring->repository->name);
+        error_hint(&err, "\"pgvigil keep %s\" holds it", id);
+        log_error(LOG_WARNING, &err);
+    }
+    marks_free(marks);
+}
+
 /* Keeps a later expire from taking away what is being read. A repository that cannot be written to
  * (a mounted snapshot) is not changed by anybody else either. */
 static void note_run(struct restoring *restoring)
@@ -190,6 +215,7 @@ static bool prepare(struct restoring *restoring, struct error *err)
         return false;
     warn_of_damage(backup);
     note_run(restoring);
+    warn_of_mark(restoring);
     return manifest_fetch(restoring->repository, backup->run, backup->manifest_sha256,
                           restoring->config->state_dir, &restoring->manifest, err) &&
            refs_fetch(restoring->repository, backup->run, backup->refs_sha256, &restoring->refs,
@@ -297,6 +323,21 @@ static void free_all(struct restoring *restoring)
     repository_close(restoring->repository);
 }
 
+/* Where the repository could not be written to, an expire did not know of us. */
+static bool was_removed(const struct restoring *restoring)
+{
+    const struct repository *repository = restoring->repository;
+    char name[LAYOUT_NAME_SIZE];
+    char *full =
+        repository_object_name(repository, layout_backup(restoring->choice.backup->run, name));
+    struct store_info info;
+    struct error err = ERROR_INIT;
+    bool there = store_stat(repository->store, full, &info, &err);
+
+    free(full);
+    return !there && err.code == ERROR_NOT_FOUND;
+}
+
 /* What damage costs, where it is not that of one WAL segment. */
 static void tell_cost(const struct restoring *restoring, struct error *err)
 {
@@ -304,8 +345,16 @@ static void tell_cost(const struct restoring *restoring, struct error *err)
 
     if (err->code != ERROR_INTEGRITY || restoring->choice.backup == NULL || err->detail[0] != '\0')
         return;
-    error_detail(err, "backup %s cannot be restored from repository \"%s\"",
-                 layout_run_text(restoring->choice.backup->run, run), restoring->repository->name);
+    layout_run_text(restoring->choice.backup->run, run);
+    if (was_removed(restoring)) {
+        error_detail(err,
+                     "backup %s has been removed from repository \"%s\" by an expire meanwhile",
+                     run, restoring->repository->name);
+        error_hint(err, "restore a newer one; `pgvigil list` shows what there is");
+        return;
+    }
+    error_detail(err, "backup %s cannot be restored from repository \"%s\"", run,
+                 restoring->repository->name);
     if (restoring->tree == NULL && err->hint[0] == '\0')
         error_hint(err, "--backup chooses another one, --repository another place; `pgvigil list` "
                         "shows what there is");

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "job/survey_wal.h"
+#include "pgvigil/marks.h"
 #include "pgvigil/mem.h"
 #include "pgvigil/wal_scan.h"
 
@@ -131,7 +132,7 @@ static bool is_target(const struct survey *survey, uint32_t timeline)
     return false;
 }
 
-static void take_backups(struct survey *survey)
+static void take_backups(struct survey *survey, const struct marks *marks)
 {
     const struct catalog *catalog = survey->catalog;
 
@@ -139,6 +140,8 @@ static void take_backups(struct survey *survey)
     survey->windows = mem_calloc(catalog->count, sizeof(*survey->windows));
     for (size_t i = 0; i < catalog->count; i++) {
         survey->backups[i].info = catalog->backups[i];
+        survey->backups[i].kept = marks_kept(marks, catalog->backups[i]->run);
+        survey->backups[i].expiring = marks_expired(marks, catalog->backups[i]->run);
         check_backup(survey, &survey->backups[i]);
     }
     for (size_t i = 0; i < catalog->damaged_count; i++)
@@ -147,10 +150,14 @@ static void take_backups(struct survey *survey)
 
 static bool read_all(struct repository *repository, struct survey *survey, struct error *err)
 {
+    struct marks *marks;
+
     if (!catalog_read(repository, &survey->catalog, err) ||
-        !wal_archive_ranges(repository, 0, &survey->wal, err))
+        !wal_archive_ranges(repository, 0, &survey->wal, err) ||
+        !marks_read(repository, &marks, err))
         return false;
-    take_backups(survey);
+    take_backups(survey, marks);
+    marks_free(marks);
     if (!survey_wal_read(repository, survey, err))
         return false;
     for (size_t i = 0; i < survey->timeline_count; i++) {
