@@ -256,8 +256,8 @@ static bool write_blocks(struct restoring *restoring, struct error *err)
     bool ok;
 
     if (!restore_blocks_read(&restoring->plan, restoring->repository, &restoring->refs,
-                             restoring->tree, restoring->place.count + 1, &restoring->blocks,
-                             err) ||
+                             restoring->tree, restoring->place.count + 1, restoring->jobs,
+                             &restoring->blocks, err) ||
         !restore_tree_check_space(restoring->tree, restoring->blocks.root_bytes, err))
         return false;
     progress_start("restore", restoring->blocks.bytes);

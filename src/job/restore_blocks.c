@@ -3,20 +3,21 @@
  */
 #include "job/restore_blocks.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
-#include "pgvigil/files.h"
+#include "job/map_walk.h"
 #include "pgvigil/mem.h"
 #include "pgvigil/pack.h"
-#include "pgvigil/process.h"
+#include "pgvigil/progress.h"
 
-#define SPOOL_BYTES ((size_t)1024 * 1024)
+/* Blocks of a stretch at most, but for a single pack and in clusters above 16 TB; at worst, each being
+ * a run of its own, this is 50 MB. */
+#define STRETCH_BLOCKS (UINT64_C(1) << 19)
+#define STRETCHES_MAXIMUM 4096
+#define STRETCHES_A_THREAD 8 /* at least, so that all threads end at about the same time */
 
 size_t restore_blocks_bytes(const struct restore_plan_file *file, uint32_t block, uint32_t count)
 {
@@ -25,183 +26,22 @@ size_t restore_blocks_bytes(const struct restore_plan_file *file, uint32_t block
     return (size_t)((end < file->size ? end : file->size) - begin);
 }
 
-/* A list that grows in a file without a name. */
-struct spool {
-    int fd;
-    struct buffer waiting;
+/* What one thread has gathered of a leaf and not yet added to the list. */
+struct gathering {
+    struct buffer records;
+    size_t stretch;
     uint64_t bytes;
-};
-
-static bool spool_flush(struct spool *spool, struct error *err)
-{
-    const bool ok = files_write_fd(spool->fd, "temporary file", spool->waiting.data,
-                                   spool->waiting.length, err);
-
-    buffer_clear(&spool->waiting);
-    return ok;
-}
-
-static bool spool_add(struct spool *spool, const void *data, size_t length, struct error *err)
-{
-    buffer_append(&spool->waiting, data, length);
-    spool->bytes += length;
-    return spool->waiting.length < SPOOL_BYTES || spool_flush(spool, err);
-}
-
-/* NULL with err set when it cannot be mapped. */
-static void *map_file(int fd, uint64_t bytes, int protection, struct error *err)
-{
-    void *mapped = mmap(NULL, bytes, protection, MAP_SHARED, fd, 0);
-
-    if (mapped != MAP_FAILED)
-        return mapped;
-    error_set_errno(err, "could not map a temporary file of %" PRIu64 " bytes", bytes);
-    return NULL;
-}
-
-static void spool_close(struct spool *spool)
-{
-    if (spool->fd >= 0)
-        close(spool->fd);
-    buffer_free(&spool->waiting);
-}
-
-/* Where a leaf lies and what it is of. */
-struct leaf_place {
-    struct map_place place;
-    uint32_t file;
-    uint32_t number;
+    uint64_t *root_bytes;
 };
 
 struct reading {
     const struct restore_plan *plan;
-    struct repository *repository;
     const struct refs *refs;
-    struct restore_tree *tree;
+    const struct restore_tree *tree;
     struct restore_blocks *blocks;
-
-    struct leaf_place *leaves;
-    size_t leaf_count, leaf_capacity;
-
-    /* the map pack and the frame that were looked at last */
-    struct buffer pack;
-    struct pack_frame frame; /* pack.number 0: none */
-    unsigned char *raw;
-    size_t raw_length;
-    struct decompress_context *decompress;
-
-    struct spool runs, digests;
-    uint64_t *counts; /* runs of each pack */
-    struct map_leaf leaf;
+    uint32_t *stretch_of;         /* of each pack in refs */
+    struct gathering *gatherings; /* of each thread */
 };
-
-static int compare_places(const struct map_place *a, const struct map_place *b)
-{
-    const int packs = layout_compare_packs(&a->frame.pack, &b->frame.pack);
-
-    if (packs != 0)
-        return packs;
-    if (a->frame.offset != b->frame.offset)
-        return a->frame.offset < b->frame.offset ? -1 : 1;
-    return (a->item_offset > b->item_offset) - (a->item_offset < b->item_offset);
-}
-
-static int compare_leaves(const void *a, const void *b)
-{
-    return compare_places(&((const struct leaf_place *)a)->place,
-                          &((const struct leaf_place *)b)->place);
-}
-
-static const struct refs_pack *find_pack(const struct reading *reading,
-                                         const struct layout_pack *pack, enum refs_kind kind,
-                                         struct error *err)
-{
-    const struct refs_pack *found = refs_find(reading->refs, pack);
-    char name[LAYOUT_NAME_SIZE];
-
-    if (found != NULL && found->kind == kind)
-        return found;
-    error_set(err, ERROR_INTEGRITY, "the backup's list of packs does not have %s pack \"%s\"",
-              kind == REFS_MAP ? "map" : "data", layout_pack(pack, name));
-    return NULL;
-}
-
-static bool load_frame(struct reading *reading, const struct pack_frame *frame, struct error *err)
-{
-    if (reading->frame.pack.number == 0 ||
-        layout_compare_packs(&reading->frame.pack, &frame->pack) != 0) {
-        const struct refs_pack *pack = find_pack(reading, &frame->pack, REFS_MAP, err);
-
-        reading->frame.pack.number = 0;
-        if (pack == NULL || !process_check(err) ||
-            !pack_fetch(reading->repository, pack, &reading->pack, err))
-            return false;
-    } else if (reading->frame.offset == frame->offset && reading->frame.length == frame->length) {
-        return true;
-    }
-    reading->frame.pack.number = 0;
-    if (!pack_read_frame(&reading->pack, frame, reading->decompress, reading->raw, MAP_ITEM_MAXIMUM,
-                         &reading->raw_length, err))
-        return false;
-    reading->frame = *frame;
-    return true;
-}
-
-static bool load_item(struct reading *reading, const struct map_place *place,
-                      const unsigned char **item, struct error *err)
-{
-    if (!load_frame(reading, &place->frame, err))
-        return false;
-    if (place->item_offset > reading->raw_length ||
-        place->item_length > reading->raw_length - place->item_offset)
-        return error_set(err, ERROR_INTEGRITY, "damaged map: an item lies outside of its frame");
-    *item = reading->raw + place->item_offset;
-    return true;
-}
-
-static bool read_root(struct reading *reading, uint32_t index, struct error *err)
-{
-    const struct restore_plan_file *file = &reading->plan->files[index];
-    const unsigned char *item = NULL; /* gcc 14 cannot see that load_item sets it */
-    struct map_root root;
-
-    if (!load_item(reading, &file->map, &item, err) ||
-        !map_decode_root(item, file->map.item_length, &root, err))
-        return error_context(err, "file \"%s\"", file->path);
-    if (root.key != file->key || root.file_size != file->size) {
-        map_free_root(&root);
-        return error_set(err, ERROR_INTEGRITY, "file \"%s\": its map is that of another file",
-                         file->path);
-    }
-    for (uint32_t i = 0; i < root.leaf_count; i++) {
-        reading->leaves = mem_grow(reading->leaves, reading->leaf_count, &reading->leaf_capacity,
-                                   sizeof *reading->leaves);
-        reading->leaves[reading->leaf_count++] =
-            (struct leaf_place){.place = root.leaves[i], .file = index, .number = i};
-    }
-    map_free_root(&root);
-    return true;
-}
-
-/* The roots in the order in which they lie, then all leaves in theirs. */
-static bool read_roots(struct reading *reading, struct error *err)
-{
-    const struct restore_plan *plan = reading->plan;
-    struct leaf_place *roots = mem_calloc(plan->file_count, sizeof *roots);
-    size_t count = 0;
-    bool ok = true;
-
-    for (size_t i = 0; i < plan->file_count; i++)
-        if (plan->files[i].size > 0)
-            roots[count++] = (struct leaf_place){.place = plan->files[i].map, .file = (uint32_t)i};
-    qsort(roots, count, sizeof *roots, compare_leaves);
-    for (size_t i = 0; ok && i < count; i++)
-        ok = read_root(reading, roots[i].file, err);
-    free(roots);
-    if (ok && reading->leaf_count > 0)
-        qsort(reading->leaves, reading->leaf_count, sizeof *reading->leaves, compare_leaves);
-    return ok;
-}
 
 /* Nothing of such blocks is stored, so that the digests are all there is to check. */
 static bool check_zeros(const struct reading *reading, const struct restore_plan_file *file,
@@ -216,46 +56,73 @@ static bool check_zeros(const struct reading *reading, const struct restore_plan
     return true;
 }
 
-static bool spool_run(struct reading *reading, const struct leaf_place *leaf,
-                      const struct map_run *run, uint32_t block, const uint64_t *digests,
-                      struct error *err)
+static bool flush(const struct reading *reading, struct gathering *gathering, struct error *err)
 {
-    const struct restore_plan_file *file = &reading->plan->files[leaf->file];
+    const bool ok = gathering->records.length == 0 ||
+                    spool_add(reading->blocks->spool, gathering->stretch, gathering->records.data,
+                              gathering->records.length, err);
+
+    buffer_clear(&gathering->records);
+    return ok;
+}
+
+/* A record is a struct restore_blocks_run and behind it the digests. */
+static bool add_record(const struct reading *reading, struct gathering *gathering, size_t stretch,
+                       const struct restore_blocks_run *run, const uint64_t *digests,
+                       struct error *err)
+{
+    if (stretch != gathering->stretch && !flush(reading, gathering, err))
+        return false;
+    gathering->stretch = stretch;
+    buffer_append(&gathering->records, run, sizeof *run);
+    buffer_append(&gathering->records, digests, run->count * sizeof *digests);
+    return true;
+}
+
+static bool add_run(const struct reading *reading, struct gathering *gathering, uint32_t index,
+                    const struct map_run *run, uint32_t block, const uint64_t *digests,
+                    struct error *err)
+{
+    const struct restore_plan_file *file = &reading->plan->files[index];
     const size_t bytes = restore_blocks_bytes(file, block, run->count);
-    struct restore_blocks_run out = {.digest = reading->digests.bytes / sizeof *digests,
-                                     .file = leaf->file,
+    struct restore_blocks_run out = {.file = index,
                                      .block = block,
+                                     .pack = (uint32_t)reading->refs->count,
                                      .offset = run->frame.offset,
                                      .length = run->frame.length,
                                      .first = run->first,
                                      .count = run->count};
+    const struct refs_pack *pack;
+    char name[LAYOUT_NAME_SIZE];
 
-    if (run->frame.pack.number == 0) {
-        out.pack = (uint32_t)reading->refs->count;
-    } else {
-        const struct refs_pack *pack = find_pack(reading, &run->frame.pack, REFS_DATA, err);
-
-        if (pack == NULL)
-            return error_context(err, "file \"%s\"", file->path);
-        out.pack = (uint32_t)(pack - reading->refs->packs);
-        reading->blocks->bytes += bytes;
-        if ((uint64_t)block * PACK_BLOCK >= file->kept)
-            reading->blocks->root_bytes[restore_tree_root(reading->tree, file->path)] += bytes;
-    }
-    reading->counts[out.pack]++;
-    return spool_add(&reading->runs, &out, sizeof out, err) &&
-           spool_add(&reading->digests, digests, run->count * sizeof *digests, err);
+    /* Zeros belong to no pack: they are dealt out, so that no stretch gets them all. */
+    if (run->frame.pack.number == 0)
+        return add_record(reading, gathering,
+                          (index + block / MAP_LEAF_BLOCKS) % reading->blocks->stretches, &out,
+                          digests, err);
+    pack = refs_find(reading->refs, &run->frame.pack);
+    if (pack == NULL || pack->kind != REFS_DATA)
+        return error_set(err, ERROR_INTEGRITY,
+                         "file \"%s\": the backup's list of packs does not have data pack \"%s\"",
+                         file->path, layout_pack(&run->frame.pack, name));
+    out.pack = (uint32_t)(pack - reading->refs->packs);
+    gathering->bytes += bytes;
+    if ((uint64_t)block * PACK_BLOCK >= file->kept)
+        gathering->root_bytes[restore_tree_root(reading->tree, file->path)] += bytes;
+    return add_record(reading, gathering, reading->stretch_of[out.pack], &out, digests, err);
 }
 
-static bool take_runs(struct reading *reading, const struct leaf_place *place, struct error *err)
+static bool take_leaf(uint32_t index, const struct map_leaf *leaf, int thread, void *context,
+                      struct error *err)
 {
-    const struct restore_plan_file *file = &reading->plan->files[place->file];
-    const struct map_leaf *leaf = &reading->leaf;
+    const struct reading *reading = context;
+    const struct restore_plan_file *file = &reading->plan->files[index];
+    struct gathering *gathering = &reading->gatherings[thread];
     uint32_t at = 0; /* in the leaf */
 
     for (size_t i = 0; i < leaf->runs; i++) {
         const struct map_run *run = &leaf->run[i];
-        const uint32_t block = place->number * MAP_LEAF_BLOCKS + at;
+        const uint32_t block = leaf->number * MAP_LEAF_BLOCKS + at;
 
         if (run->frame.pack.number == 0 &&
             !check_zeros(reading, file, block, run->count, &leaf->digests[at]))
@@ -265,138 +132,87 @@ static bool take_runs(struct reading *reading, const struct leaf_place *place, s
                              file->path, block, block + run->count - 1);
         /* Behind what was kept, a file is a hole. */
         if ((run->frame.pack.number != 0 || (uint64_t)block * PACK_BLOCK < file->kept) &&
-            !spool_run(reading, place, run, block, &leaf->digests[at], err))
+            !add_run(reading, gathering, index, run, block, &leaf->digests[at], err))
             return false;
         at += run->count;
     }
-    return true;
+    return flush(reading, gathering, err);
 }
 
-static bool read_leaf(struct reading *reading, const struct leaf_place *place, struct error *err)
+static uint64_t weight_of(const struct refs_pack *pack)
 {
-    const struct restore_plan_file *file = &reading->plan->files[place->file];
-    const uint64_t blocks = (file->size + PACK_BLOCK - 1) / PACK_BLOCK;
-    const uint64_t left = blocks - (uint64_t)place->number * MAP_LEAF_BLOCKS;
-    const struct map_leaf *leaf = &reading->leaf;
-    const unsigned char *item = NULL;
-
-    if (!load_item(reading, &place->place, &item, err) ||
-        !map_decode_leaf(item, place->place.item_length, &reading->leaf, err))
-        return error_context(err, "file \"%s\"", file->path);
-    if (leaf->key != file->key || leaf->number != place->number ||
-        leaf->blocks != (left < MAP_LEAF_BLOCKS ? left : MAP_LEAF_BLOCKS))
-        return error_set(err, ERROR_INTEGRITY,
-                         "file \"%s\": leaf %" PRIu32 " of its map is another one", file->path,
-                         place->number);
-    return take_runs(reading, place, err);
+    return pack->kind == REFS_DATA ? (uint64_t)pack->live + 1 : 0;
 }
 
-/* The place of each pack's runs, from how many each has. */
-static void sum_counts(struct reading *reading)
+/* Cuts the packs into stretches of about as many blocks each. */
+static void cut(struct reading *reading, int jobs)
 {
-    uint64_t sum = 0;
+    const struct refs *refs = reading->refs;
+    const uint64_t wanted = (uint64_t)jobs * STRETCHES_A_THREAD;
+    uint64_t all = 0, limit, weight = 0;
+    uint32_t stretch = 0;
 
-    for (size_t i = 0; i <= reading->refs->count; i++) {
-        reading->blocks->starts[i] = sum;
-        sum += reading->counts[i];
-        reading->counts[i] = reading->blocks->starts[i];
+    reading->stretch_of = mem_calloc(refs->count, sizeof *reading->stretch_of);
+    for (size_t i = 0; i < refs->count; i++)
+        all += weight_of(&refs->packs[i]);
+    limit = all / wanted < STRETCH_BLOCKS ? all / wanted : STRETCH_BLOCKS;
+    if (limit < all / STRETCHES_MAXIMUM)
+        limit = all / STRETCHES_MAXIMUM;
+    for (size_t i = 0; i < refs->count; i++) {
+        const uint64_t more = weight_of(&refs->packs[i]);
+
+        if (weight > 0 && more > 0 && weight + more > limit) {
+            stretch++;
+            weight = 0;
+        }
+        weight += more;
+        reading->stretch_of[i] = stretch;
     }
-    reading->blocks->starts[reading->refs->count + 1] = sum;
+    reading->blocks->stretches = stretch + 1;
 }
 
-/* Makes a file of this size and maps it. It has all its room before, as a full disk would otherwise
- * end the process when the memory is written to. */
-static struct restore_blocks_run *make_sorted(struct reading *reading, uint64_t bytes,
-                                              struct error *err)
+static void sum_up(struct reading *reading, size_t jobs, size_t root_count)
 {
-    struct restore_blocks_run *sorted = NULL;
-    int fd, code;
+    for (size_t i = 0; i < jobs; i++) {
+        struct gathering *gathering = &reading->gatherings[i];
 
-    if (!restore_tree_temporary(reading->tree, &fd, err))
-        return NULL;
-    if ((code = posix_fallocate(fd, 0, (off_t)bytes)) != 0) {
-        errno = code;
-        error_set_errno(err, "could not make a temporary file of %" PRIu64 " bytes", bytes);
-    } else {
-        sorted = map_file(fd, bytes, PROT_READ | PROT_WRITE, err);
+        reading->blocks->bytes += gathering->bytes;
+        for (size_t j = 0; j < root_count; j++)
+            reading->blocks->root_bytes[j] += gathering->root_bytes[j];
+        free(gathering->root_bytes);
+        buffer_free(&gathering->records);
     }
-    close(fd);
-    return sorted;
-}
-
-/* Counting sort by pack, from one file into another. */
-static bool sort_runs(struct reading *reading, struct error *err)
-{
-    const uint64_t bytes = reading->runs.bytes, count = bytes / sizeof *reading->blocks->runs;
-    struct restore_blocks_run *from, *to;
-
-    sum_counts(reading);
-    if (count == 0)
-        return true;
-    from = map_file(reading->runs.fd, bytes, PROT_READ, err);
-    if (from == NULL)
-        return false;
-    to = make_sorted(reading, bytes, err);
-    if (to != NULL)
-        for (uint64_t i = 0; i < count; i++)
-            to[reading->counts[from[i].pack]++] = from[i];
-    munmap(from, bytes);
-    reading->blocks->runs = to;
-    reading->blocks->runs_mapped = bytes;
-    return to != NULL;
-}
-
-static bool map_digests(struct reading *reading, struct error *err)
-{
-    if (reading->digests.bytes == 0)
-        return true;
-    reading->blocks->digests =
-        map_file(reading->digests.fd, reading->digests.bytes, PROT_READ, err);
-    reading->blocks->digests_mapped = reading->digests.bytes;
-    return reading->blocks->digests != NULL;
-}
-
-static bool read_all(struct reading *reading, struct error *err)
-{
-    if (!read_roots(reading, err))
-        return false;
-    for (size_t i = 0; i < reading->leaf_count; i++)
-        if (!read_leaf(reading, &reading->leaves[i], err))
-            return false;
-    return spool_flush(&reading->runs, err) && spool_flush(&reading->digests, err) &&
-           sort_runs(reading, err) && map_digests(reading, err);
 }
 
 bool restore_blocks_read(const struct restore_plan *plan, struct repository *repository,
                          const struct refs *refs, struct restore_tree *tree, size_t root_count,
-                         struct restore_blocks *blocks, struct error *err)
+                         int jobs, struct restore_blocks *blocks, struct error *err)
 {
-    struct reading *reading = mem_calloc(1, sizeof *reading);
-    void *raw = NULL;
+    struct reading reading = {.plan = plan, .refs = refs, .tree = tree, .blocks = blocks};
+    const struct map_walk_request request = {.repository = repository,
+                                             .plan = plan,
+                                             .refs = refs,
+                                             .jobs = jobs,
+                                             .fn = take_leaf,
+                                             .context = &reading};
+    int runs, leaves;
     bool ok;
 
-    *blocks = (struct restore_blocks){.starts = mem_calloc(refs->count + 2, sizeof(uint64_t)),
-                                      .root_bytes = mem_calloc(root_count, sizeof(uint64_t))};
-    reading->plan = plan;
-    reading->repository = repository;
-    reading->refs = refs;
-    reading->tree = tree;
-    reading->blocks = blocks;
-    reading->runs.fd = reading->digests.fd = -1;
-    reading->counts = mem_calloc(refs->count + 1, sizeof *reading->counts);
-    reading->decompress = decompress_new();
-    ok = mem_try_alloc(&raw, MAP_ITEM_MAXIMUM, err);
-    reading->raw = raw;
-    ok = ok && restore_tree_temporary(tree, &reading->runs.fd, err) &&
-         restore_tree_temporary(tree, &reading->digests.fd, err) && read_all(reading, err);
-    decompress_free(reading->decompress);
-    buffer_free(&reading->pack);
-    spool_close(&reading->runs);
-    spool_close(&reading->digests);
-    free(reading->counts);
-    free(reading->leaves);
-    free(reading->raw);
-    free(reading);
+    *blocks = (struct restore_blocks){.root_bytes = mem_calloc(root_count, sizeof(uint64_t))};
+    reading.gatherings = mem_calloc((size_t)jobs, sizeof *reading.gatherings);
+    for (int i = 0; i < jobs; i++)
+        reading.gatherings[i].root_bytes = mem_calloc(root_count, sizeof(uint64_t));
+    cut(&reading, jobs);
+    ok = restore_tree_temporary(tree, &runs, err);
+    if (ok) {
+        blocks->spool = spool_new(runs, blocks->stretches);
+        progress_start("reading maps", map_walk_bytes(refs));
+        ok = restore_tree_temporary(tree, &leaves, err) && map_walk(&request, leaves, err);
+        progress_stop();
+    }
+    sum_up(&reading, (size_t)jobs, root_count);
+    free(reading.gatherings);
+    free(reading.stretch_of);
     if (!ok)
         restore_blocks_free(blocks);
     return ok;
@@ -404,11 +220,67 @@ bool restore_blocks_read(const struct restore_plan *plan, struct repository *rep
 
 void restore_blocks_free(struct restore_blocks *blocks)
 {
-    if (blocks->runs != NULL)
-        munmap(blocks->runs, blocks->runs_mapped);
-    if (blocks->digests != NULL)
-        munmap((void *)(uintptr_t)blocks->digests, blocks->digests_mapped);
-    free(blocks->starts);
+    spool_free(blocks->spool);
     free(blocks->root_bytes);
-    *blocks = (struct restore_blocks){.runs = NULL};
+    *blocks = (struct restore_blocks){.spool = NULL};
+}
+
+static int compare_runs(const void *a, const void *b)
+{
+    const struct restore_blocks_run *left = a, *right = b;
+
+    if (left->pack != right->pack)
+        return left->pack < right->pack ? -1 : 1;
+    if (left->offset != right->offset)
+        return left->offset < right->offset ? -1 : 1;
+    if (left->length != right->length)
+        return left->length < right->length ? -1 : 1;
+    if (left->file != right->file)
+        return left->file < right->file ? -1 : 1;
+    return (left->block > right->block) - (left->block < right->block);
+}
+
+/* Its records, in the order in which they came; without `runs` they are counted only. */
+static size_t cut_records(const struct buffer *bytes, struct restore_blocks_run *runs)
+{
+    size_t count = 0;
+
+    for (size_t at = 0; at < bytes->length; count++) {
+        struct restore_blocks_run run;
+
+        memcpy(&run, bytes->data + at, sizeof run);
+        run.digests = bytes->data + at + sizeof run;
+        at += sizeof run + run.count * sizeof(uint64_t);
+        if (runs != NULL)
+            runs[count] = run;
+    }
+    return count;
+}
+
+bool restore_blocks_take(const struct restore_blocks *blocks, size_t stretch,
+                         struct restore_blocks_stretch *into, struct error *err)
+{
+    void *runs;
+
+    free(into->runs);
+    into->runs = NULL;
+    into->count = 0;
+    if (!spool_take(blocks->spool, stretch, &into->bytes, err))
+        return false;
+    into->count = cut_records(&into->bytes, NULL);
+    if (into->count == 0)
+        return true;
+    if (!mem_try_alloc(&runs, into->count * sizeof *into->runs, err))
+        return false;
+    into->runs = runs;
+    cut_records(&into->bytes, into->runs);
+    qsort(into->runs, into->count, sizeof *into->runs, compare_runs);
+    return true;
+}
+
+void restore_blocks_free_stretch(struct restore_blocks_stretch *stretch)
+{
+    buffer_free(&stretch->bytes);
+    free(stretch->runs);
+    *stretch = (struct restore_blocks_stretch){.runs = NULL};
 }

@@ -8,6 +8,7 @@
 #include <inttypes.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "pgvigil/files.h"
@@ -23,7 +24,7 @@ struct shared {
     const struct refs *refs;
     struct restore_tree *tree;
     int jobs;
-    atomic_size_t next; /* so many packs have been taken */
+    atomic_size_t next; /* so many stretches have been taken */
     atomic_ullong kept; /* bytes found right in the target */
 };
 
@@ -31,25 +32,13 @@ struct worker {
     struct shared *shared;
     struct workers *workers;
     struct decompress_context *decompress;
+    struct restore_blocks_stretch stretch;
     struct buffer pack;
     unsigned char *raw; /* of the frame at hand */
     size_t raw_length;
     int fd; /* of the file written to last, or -1 */
     uint32_t file;
 };
-
-static int compare_runs(const void *a, const void *b)
-{
-    const struct restore_blocks_run *left = a, *right = b;
-
-    if (left->offset != right->offset)
-        return left->offset < right->offset ? -1 : 1;
-    if (left->length != right->length)
-        return left->length < right->length ? -1 : 1;
-    if (left->file != right->file)
-        return left->file < right->file ? -1 : 1;
-    return (left->block > right->block) - (left->block < right->block);
-}
 
 static bool close_file(struct worker *worker, struct error *err)
 {
@@ -80,8 +69,9 @@ static bool is_block(const struct worker *worker, const struct restore_blocks_ru
     const struct shared *shared = worker->shared;
     const size_t length = restore_blocks_bytes(&shared->plan->files[run->file], run->block + i, 1);
 
-    return digest_block(data, length, shared->plan->secret) ==
-           shared->blocks->digests[run->digest + i];
+    const uint64_t digest = digest_block(data, length, shared->plan->secret);
+
+    return memcmp(&digest, run->digests + i * sizeof digest, sizeof digest) == 0;
 }
 
 static bool check_blocks(const struct worker *worker, const struct restore_blocks_run *run,
@@ -168,12 +158,12 @@ static bool is_kept(struct worker *worker, const struct restore_blocks_run *run,
 }
 
 /* Leaves the runs that differ from what the target has, in their order. */
-static bool drop_kept(struct worker *worker, struct restore_blocks_run *runs, uint64_t *count,
+static bool drop_kept(struct worker *worker, struct restore_blocks_run *runs, size_t *count,
                       struct error *err)
 {
-    uint64_t left = 0;
+    size_t left = 0;
 
-    for (uint64_t i = 0; i < *count; i++) {
+    for (size_t i = 0; i < *count; i++) {
         bool kept;
 
         if (!workers_check(worker->workers, err) || !is_kept(worker, &runs[i], &kept, err))
@@ -195,10 +185,10 @@ static bool drop_kept(struct worker *worker, struct restore_blocks_run *runs, ui
 }
 
 /* What is not zero, and should be, becomes a hole. */
-static bool write_zeros(struct worker *worker, const struct restore_blocks_run *runs,
-                        uint64_t count, struct error *err)
+static bool write_zeros(struct worker *worker, const struct restore_blocks_run *runs, size_t count,
+                        struct error *err)
 {
-    for (uint64_t i = 0; i < count; i++) {
+    for (size_t i = 0; i < count; i++) {
         const struct restore_plan_file *file = &worker->shared->plan->files[runs[i].file];
         const uint64_t offset = (uint64_t)runs[i].block * PACK_BLOCK;
         const size_t length = restore_blocks_bytes(file, runs[i].block, runs[i].count);
@@ -214,14 +204,14 @@ static bool write_zeros(struct worker *worker, const struct restore_blocks_run *
     return true;
 }
 
-static bool write_pack(struct worker *worker, size_t index, struct error *err)
+/* All runs of one pack, in its order. */
+static bool write_pack(struct worker *worker, struct restore_blocks_run *runs, size_t count,
+                       struct error *err)
 {
     const struct shared *shared = worker->shared;
+    const size_t index = runs->pack;
     const struct refs_pack *pack = &shared->refs->packs[index];
-    struct restore_blocks_run *runs = shared->blocks->runs + shared->blocks->starts[index];
-    uint64_t count = shared->blocks->starts[index + 1] - shared->blocks->starts[index];
 
-    qsort(runs, count, sizeof *runs, compare_runs);
     if (!drop_kept(worker, runs, &count, err))
         return false;
     if (index == shared->refs->count)
@@ -230,7 +220,7 @@ static bool write_pack(struct worker *worker, size_t index, struct error *err)
         return true;
     if (!pack_fetch(shared->repository, pack, &worker->pack, err))
         return false;
-    for (uint64_t i = 0; i < count; i++) {
+    for (size_t i = 0; i < count; i++) {
         const struct pack_frame frame = {
             .pack = pack->pack, .offset = runs[i].offset, .length = runs[i].length};
 
@@ -248,34 +238,47 @@ static bool write_pack(struct worker *worker, size_t index, struct error *err)
 }
 
 /* Neighbouring packs are mostly of the same files, and the kernel lets one thread at a time write to a
- * file: so the list is cut into as many stretches as there are threads, which take from each in turn.
+ * file: so the list is cut into as many parts as there are threads, which take from each in turn.
  * False when there is none left. */
-static bool take_pack(struct shared *shared, size_t *index)
+static bool take_stretch(struct shared *shared, size_t *index)
 {
-    const size_t count = shared->refs->count + 1, stretches = (size_t)shared->jobs;
-    const size_t length = (count + stretches - 1) / stretches;
+    const size_t count = shared->blocks->stretches, parts = (size_t)shared->jobs;
+    const size_t length = (count + parts - 1) / parts;
     size_t taken;
 
-    while ((taken = atomic_fetch_add(&shared->next, 1)) < length * stretches) {
-        *index = taken % stretches * length + taken / stretches;
+    while ((taken = atomic_fetch_add(&shared->next, 1)) < length * parts) {
+        *index = taken % parts * length + taken / parts;
         if (*index < count)
             return true;
     }
     return false;
 }
 
-static bool write_packs(struct worker *worker, struct error *err)
+static bool write_stretch(struct worker *worker, size_t index, struct error *err)
 {
-    struct shared *shared = worker->shared;
-    size_t index;
+    struct restore_blocks_stretch *stretch = &worker->stretch;
+    size_t end;
 
-    while (take_pack(shared, &index)) {
-        if (!workers_check(worker->workers, err))
-            return false;
-        if (shared->blocks->starts[index + 1] > shared->blocks->starts[index] &&
-            !write_pack(worker, index, err))
+    if (!restore_blocks_take(worker->shared->blocks, index, stretch, err))
+        return false;
+    for (size_t begin = 0; begin < stretch->count; begin = end) {
+        end = begin + 1;
+        while (end < stretch->count && stretch->runs[end].pack == stretch->runs[begin].pack)
+            end++;
+        if (!workers_check(worker->workers, err) ||
+            !write_pack(worker, &stretch->runs[begin], end - begin, err))
             return false;
     }
+    return true;
+}
+
+static bool write_all(struct worker *worker, struct error *err)
+{
+    size_t index;
+
+    while (take_stretch(worker->shared, &index))
+        if (!workers_check(worker->workers, err) || !write_stretch(worker, index, err))
+            return false;
     return close_file(worker, err);
 }
 
@@ -287,10 +290,11 @@ static bool work(struct workers *workers, int number, void *context, struct erro
 
     (void)number;
     worker.raw = mem_alloc(PACK_FRAME_RAW);
-    ok = write_packs(&worker, err);
+    ok = write_all(&worker, err);
     if (worker.fd >= 0)
         close(worker.fd);
     decompress_free(worker.decompress);
+    restore_blocks_free_stretch(&worker.stretch);
     buffer_free(&worker.pack);
     free(worker.raw);
     return ok;

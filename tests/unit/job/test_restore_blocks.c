@@ -42,7 +42,8 @@ struct made {
 static struct repository *repository;
 static struct pack_set *sets[2];
 static struct pack_writer *writers[2];
-static struct map_writer *maps;
+static struct map_writer *maps;  /* of leaves */
+static struct map_writer *roots; /* of roots: mostly the same */
 static struct restore_plan plan;
 static struct restore_place place;
 static struct restore_tree *tree;
@@ -79,6 +80,7 @@ static void set_up(void)
     for (int i = 0; i < 2; i++)
         ck_assert(pack_writer_new(sets[i], REFS_DATA, 1, &writers[i], &err));
     ck_assert(map_writer_new(sets[1], 1, placed, &maps, &err));
+    roots = maps;
     plan = (struct restore_plan){.secret = secret};
     place = (struct restore_place){.path = files_join(directory, "target")};
     refs = (struct refs)REFS_INIT;
@@ -94,6 +96,8 @@ static void tear_down(void)
     restore_plan_free(&plan);
     free(place.path);
     refs_free(&refs);
+    if (roots != maps)
+        map_writer_free(roots);
     map_writer_free(maps);
     for (int i = 0; i < 2; i++) {
         pack_writer_free(writers[i]);
@@ -177,8 +181,8 @@ static void add_file(const char *path, uint64_t size, enum harm harm)
         root.file_size--;
     if (root.leaf_count > 0) {
         map_encode_root(&root, &item);
-        ck_assert(map_writer_add(maps, item.data, item.length, file, ROOT_SLOT, &err));
-        ck_assert(map_writer_finish(maps, &err));
+        ck_assert(map_writer_add(roots, item.data, item.length, file, ROOT_SLOT, &err));
+        ck_assert(map_writer_finish(roots, &err));
         buffer_free(&item);
     }
     if (harm == HARM_ITEM)
@@ -203,7 +207,7 @@ static bool restore(void)
     refs_sort(&refs);
     ck_assert_msg(restore_tree_new(&place, "test", &tree, &err), "%s", err.message);
     ck_assert_msg(restore_plan_make(&plan, tree, &err), "%s", err.message);
-    return restore_blocks_read(&plan, repository, &refs, tree, 1, &blocks, &err) &&
+    return restore_blocks_read(&plan, repository, &refs, tree, 1, 3, &blocks, &err) &&
            restore_worker_run(&plan, &blocks, repository, &refs, tree, 3, &kept, &err);
 }
 
@@ -234,6 +238,21 @@ START_TEST(blocks_of_two_runs_come_together)
         check_file(i);
     /* 16 blocks of zeros in four leaves, the last of which has two blocks only */
     ck_assert_uint_eq(blocks.bytes, made[0].size + made[1].size + 1 - 16 * PACK_BLOCK);
+}
+END_TEST
+
+/* A clock that went backwards gives roots to packs before those of their leaves. */
+START_TEST(roots_before_their_leaves_are_followed)
+{
+    add_file("before", 3 * MAP_LEAF_BLOCKS * PACK_BLOCK, HARM_NONE);
+    ck_assert(map_writer_new(sets[0], 1, placed, &roots, &err));
+    add_file("large", 2 * MAP_LEAF_BLOCKS * PACK_BLOCK + 12345, HARM_NONE);
+    add_file("tiny", 1, HARM_NONE);
+    ck_assert_msg(restore(), "%s", err.message);
+    ck_assert_int_eq(made[1].root.frame.pack.run, OLD_RUN);
+    ck_assert_int_eq(made[1].leaves[0].frame.pack.run, NEW_RUN);
+    for (size_t i = 0; i < made_count; i++)
+        check_file(i);
 }
 END_TEST
 
@@ -302,6 +321,7 @@ Suite *restore_blocks_suite(void)
 
     tcase_add_checked_fixture(tests, set_up, tear_down);
     tcase_add_test(tests, blocks_of_two_runs_come_together);
+    tcase_add_test(tests, roots_before_their_leaves_are_followed);
     tcase_add_test(tests, zeros_stay_holes);
     tcase_add_loop_test(tests, harm_is_noticed, HARM_DIGEST, HARM_ITEM + 1);
     tcase_add_test(tests, a_map_of_another_file_is_noticed);
