@@ -1,10 +1,15 @@
 /* catalog.c - the backups of a cluster in a repository */
 #include "pgvigil/catalog.h"
 
+#include <stdatomic.h>
 #include <stdlib.h>
 
 #include "pgvigil/layout.h"
 #include "pgvigil/mem.h"
+#include "pgvigil/workers.h"
+
+#define RUNS_A_READER 4 /* fewer are not worth another connection */
+#define READERS_MAXIMUM 16
 
 struct runs {
     int64_t *ids;
@@ -27,27 +32,44 @@ static bool note_run(const char *name, const struct store_info *info, void *cont
     return true;
 }
 
-static void note_damage(struct catalog *catalog, int64_t run, const struct error *err)
-{
-    catalog->damaged[catalog->damaged_count++] = (struct catalog_damage){.run = run, .error = *err};
-}
+/* What was found of each run: one of the two, or none for a backup deleted since it was listed, which is
+ * no longer a backup. */
+struct found {
+    struct backup_info *info;
+    struct error damage;
+};
 
-/* A backup deleted since it was listed is no longer a backup; what cannot be read for another
- * reason than its own bytes says nothing about the backup. */
-static bool read_backup(struct repository *repository, int64_t run, struct catalog *catalog,
+struct reading {
+    struct repository *repository;
+    const struct runs *runs;
+    struct found *found; /* of each run */
+    atomic_size_t next;
+};
+
+/* What cannot be read for another reason than its own bytes says nothing about the backup. */
+static bool read_backup(struct repository *repository, int64_t run, struct found *found,
                         struct error *err)
 {
-    struct backup_info *info;
-
-    if (backup_info_fetch(repository, run, &info, err)) {
-        catalog->backups[catalog->count++] = info;
+    if (backup_info_fetch(repository, run, &found->info, err))
         return true;
-    }
     if (err->code == ERROR_INTEGRITY)
-        note_damage(catalog, run, err);
+        found->damage = *err;
     else if (err->code != ERROR_NOT_FOUND)
         return false;
     error_clear(err);
+    return true;
+}
+
+static bool read_some(struct workers *workers, int number, void *context, struct error *err)
+{
+    struct reading *reading = context;
+    size_t i;
+
+    (void)number;
+    while ((i = atomic_fetch_add(&reading->next, 1)) < reading->runs->count)
+        if (!workers_check(workers, err) ||
+            !read_backup(reading->repository, reading->runs->ids[i], &reading->found[i], err))
+            return false;
     return true;
 }
 
@@ -63,16 +85,37 @@ static int compare(const void *a, const void *b)
     return (left->run > right->run) - (left->run < right->run);
 }
 
-static bool read_all(struct repository *repository, const struct runs *runs,
-                     struct catalog *catalog, struct error *err)
+static void take(struct catalog *catalog, const struct runs *runs, struct found *found)
 {
     catalog->backups = mem_calloc(runs->count, sizeof(*catalog->backups));
     catalog->damaged = mem_calloc(runs->count, sizeof(*catalog->damaged));
-    for (size_t i = 0; i < runs->count; i++)
-        if (!read_backup(repository, runs->ids[i], catalog, err))
-            return false;
+    for (size_t i = 0; i < runs->count; i++) {
+        if (found[i].info)
+            catalog->backups[catalog->count++] = found[i].info;
+        else if (found[i].damage.code != ERROR_NONE)
+            catalog->damaged[catalog->damaged_count++] =
+                (struct catalog_damage){.run = runs->ids[i], .error = found[i].damage};
+    }
     qsort(catalog->backups, catalog->count, sizeof(struct backup_info *), compare);
-    return true;
+}
+
+/* Small objects, each of which costs a round trip: so many are asked for at once. */
+static bool read_all(struct repository *repository, const struct runs *runs,
+                     struct catalog *catalog, struct error *err)
+{
+    struct reading reading = {.repository = repository, .runs = runs};
+    const size_t readers = (runs->count + RUNS_A_READER - 1) / RUNS_A_READER;
+    bool ok;
+
+    atomic_init(&reading.next, 0);
+    reading.found = mem_calloc(runs->count, sizeof(*reading.found));
+    ok = runs->count == 0 ||
+         workers_run((int)(readers < READERS_MAXIMUM ? readers : READERS_MAXIMUM), read_some,
+                     &reading, err);
+    /* Also when it failed: then they are freed with the catalog. */
+    take(catalog, runs, reading.found);
+    free(reading.found);
+    return ok;
 }
 
 bool catalog_read(struct repository *repository, struct catalog **catalog, struct error *err)

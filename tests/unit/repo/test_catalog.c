@@ -116,6 +116,25 @@ START_TEST(damage_does_not_hide_the_rest)
 }
 END_TEST
 
+/* They are read by several threads. */
+START_TEST(many_backups)
+{
+    char name[LAYOUT_NAME_SIZE];
+    struct catalog *catalog;
+
+    for (int i = 0; i < 100; i++)
+        commit(RUN + i, 1, 0x3000000 + (uint64_t)(i * 37 % 100));
+    archive_replace(repository, layout_backup(RUN + 50, name), "rubbish", 7);
+    catalog = read_catalog();
+    ck_assert_uint_eq(catalog->count, 99);
+    for (size_t i = 1; i < catalog->count; i++)
+        ck_assert_uint_lt(catalog->backups[i - 1]->stop_lsn, catalog->backups[i]->stop_lsn);
+    ck_assert_uint_eq(catalog->damaged_count, 1);
+    ck_assert_int_eq(catalog->damaged[0].run, RUN + 50);
+    catalog_free(catalog);
+}
+END_TEST
+
 /* What cannot be reached is not a repository without backups. */
 START_TEST(unusable_repository)
 {
@@ -150,6 +169,7 @@ Suite *catalog_suite(void)
     tcase_add_test(tests, order_is_by_wal_not_by_clock);
     tcase_add_test(tests, not_committed_is_not_listed);
     tcase_add_test(tests, damage_does_not_hide_the_rest);
+    tcase_add_test(tests, many_backups);
     tcase_add_test(tests, unusable_repository);
     tcase_add_test(tests, other_clusters_are_not_seen);
     suite_add_tcase(suite, tests);
