@@ -24,6 +24,9 @@ bool files_check_private(const char *path, const char *what, struct error *err);
 /* Writes a file anew, durably, by a temporary name, which starts so, and rename. */
 #define FILES_TEMPORARY ".pgvigil-"
 bool files_write(const char *path, const void *data, size_t length, mode_t mode, struct error *err);
+/* The same where nothing has that name; ERROR_EXISTS where something does. */
+bool files_create(const char *path, const void *data, size_t length, mode_t mode,
+                  struct error *err);
 
 /* write(2) and read(2) until all is done; read stops early only at end of file. */
 bool files_write_fd(int fd, const char *path, const void *data, size_t length, struct error *err);

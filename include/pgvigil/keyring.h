@@ -7,11 +7,16 @@
 #ifndef PGVIGIL_KEYRING_H
 #define PGVIGIL_KEYRING_H
 
+#include "pgvigil/buffer.h"
 #include "pgvigil/config.h"
 #include "pgvigil/error.h"
 #include "pgvigil/keys.h"
 
 #define KEYRING_PASSPHRASE "PGVIGIL_PASSPHRASE" /* in the environment */
+
+/* The first line of that file, which nobody else may read, or where path is NULL what the environment
+ * says; empty: there is none. It is the caller's to wipe. */
+bool keyring_read_passphrase(const char *path, struct buffer *text, struct error *err);
 
 struct keyring;
 

@@ -167,7 +167,9 @@ static bool files_fill(int fd, const char *path, const void *data, size_t length
     return true;
 }
 
-bool files_write(const char *path, const void *data, size_t length, mode_t mode, struct error *err)
+/* flags are renameat2's. */
+static bool files_write_by(unsigned flags, const char *path, const void *data, size_t length,
+                           mode_t mode, struct error *err)
 {
     char *parent = files_parent(path);
     char *temporary = files_join(parent, FILES_TEMPORARY "XXXXXX");
@@ -182,8 +184,10 @@ bool files_write(const char *path, const void *data, size_t length, mode_t mode,
     ok = files_fill(fd, path, data, length, mode, err);
     if (close(fd) != 0 && ok)
         ok = error_set_errno(err, "could not close file \"%s\"", path);
-    if (ok && rename(temporary, path) != 0)
-        ok = error_set_errno(err, "could not rename file \"%s\" to \"%s\"", temporary, path);
+    if (ok && renameat2(AT_FDCWD, temporary, AT_FDCWD, path, flags) != 0)
+        ok = errno == EEXIST
+                 ? error_set(err, ERROR_EXISTS, "file \"%s\" exists already", path)
+                 : error_set_errno(err, "could not rename file \"%s\" to \"%s\"", temporary, path);
     if (ok)
         ok = files_sync(parent, err);
     else
@@ -192,6 +196,16 @@ out:
     free(temporary);
     free(parent);
     return ok;
+}
+
+bool files_write(const char *path, const void *data, size_t length, mode_t mode, struct error *err)
+{
+    return files_write_by(0, path, data, length, mode, err);
+}
+
+bool files_create(const char *path, const void *data, size_t length, mode_t mode, struct error *err)
+{
+    return files_write_by(RENAME_NOREPLACE, path, data, length, mode, err);
 }
 
 bool files_sync(const char *path, struct error *err)

@@ -24,6 +24,7 @@ const struct cmd cmd_table[] = {
     {"list", "show backups, WAL and gaps in it", cmd_list},
     {"restore", "bring a data directory back, at any moment", cmd_restore},
     {"verify", "check what is stored, and repair it from other repositories", cmd_verify},
+    {"keygen", "make a private key and its certificate, to encrypt repositories", cmd_keygen},
     {"version", "show the version of pgvigil and of its libraries", cmd_version},
     {"help", "show this text, or that of a command", cmd_help},
     {NULL, NULL, NULL},

@@ -36,6 +36,7 @@ int cmd_unkeep(const char *config_name, int argc, char **argv);
 int cmd_list(const char *config_name, int argc, char **argv);
 int cmd_restore(const char *config_name, int argc, char **argv);
 int cmd_verify(const char *config_name, int argc, char **argv);
+int cmd_keygen(const char *config_name, int argc, char **argv);
 int cmd_version(const char *config_name, int argc, char **argv);
 int cmd_help(const char *config_name, int argc, char **argv);
 

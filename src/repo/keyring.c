@@ -59,11 +59,8 @@ bool keyring_recipients(struct keyring *keyring, const struct keys_recipients **
     return ok;
 }
 
-/* The first line of the file, or what the environment says; an empty one is none. */
-static bool keyring_read_passphrase(const struct config *config, struct buffer *text,
-                                    struct error *err)
+bool keyring_read_passphrase(const char *path, struct buffer *text, struct error *err)
 {
-    const char *path = config->encryption.identity_passphrase_file;
     const char *given = getenv(KEYRING_PASSPHRASE);
 
     if (!path) {
@@ -73,7 +70,7 @@ static bool keyring_read_passphrase(const struct config *config, struct buffer *
     if (!files_check_private(path, "passphrase file", err) ||
         !files_read(path, PASSPHRASE_MAXIMUM, text, err)) {
         err->code = ERROR_CONFIG;
-        return error_context(err, "could not read the passphrase of the private keys");
+        return error_context(err, "could not read the passphrase");
     }
     text->length = strcspn(buffer_text(text), "\r\n");
     if (text->data)
@@ -85,7 +82,8 @@ static bool keyring_load_identity(struct keyring *keyring, struct error *err)
 {
     const struct config_paths *paths = &keyring->config->encryption.identity;
     struct buffer passphrase = BUFFER_INIT;
-    bool ok = keyring_read_passphrase(keyring->config, &passphrase, err) &&
+    const char *file = keyring->config->encryption.identity_passphrase_file;
+    bool ok = keyring_read_passphrase(file, &passphrase, err) &&
               keys_load_identity(paths->paths, paths->count,
                                  passphrase.length > 0 ? buffer_text(&passphrase) : NULL,
                                  &keyring->identity, err);

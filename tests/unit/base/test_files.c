@@ -58,6 +58,26 @@ START_TEST(test_write_and_read)
 }
 END_TEST
 
+START_TEST(test_create_never_replaces)
+{
+    struct buffer buffer = BUFFER_INIT;
+    struct stat info;
+
+    OK(files_create(fixture_path("f"), "first", 5, 0640, &err));
+    ck_assert_int_eq(stat(fixture_path("f"), &info), 0);
+    ck_assert_int_eq(info.st_mode & 07777, 0640);
+    expect_error(files_create(fixture_path("f"), "2nd", 3, 0600, &err), ERROR_EXISTS,
+                 "exists already");
+    ck_assert_int_eq(symlink("nowhere", fixture_path("link")), 0);
+    expect_error(files_create(fixture_path("link"), "2nd", 3, 0600, &err), ERROR_EXISTS,
+                 "exists already");
+    OK(files_read(fixture_path("f"), 5, &buffer, &err));
+    ck_assert_str_eq(buffer_text(&buffer), "first");
+    ck_assert_int_eq(count_entries(fixture_directory), 2);
+    buffer_free(&buffer);
+}
+END_TEST
+
 START_TEST(test_read_errors)
 {
     struct buffer buffer = BUFFER_INIT;
@@ -389,6 +409,7 @@ Suite *files_suite(void)
 
     tcase_add_checked_fixture(tests, fixture_make, fixture_remove);
     tcase_add_test(tests, test_write_and_read);
+    tcase_add_test(tests, test_create_never_replaces);
     tcase_add_test(tests, test_read_errors);
     tcase_add_test(tests, test_write_failure_leaves_nothing);
     tcase_add_test(tests, test_long_name);
