@@ -11,6 +11,7 @@
 
 #include <stddef.h>
 
+#include "pgvigil/buffer.h"
 #include "pgvigil/error.h"
 
 #define KEYS_MAXIMUM 16 /* certificates, and private keys */
@@ -23,6 +24,8 @@ struct keys_identity;   /* private keys */
 bool keys_load_recipients(char *const *paths, size_t count, struct keys_recipients **recipients,
                           struct error *err);
 void keys_free_recipients(struct keys_recipients *recipients);
+/* Appends for people whose certificates they are: "main" (EC), "old" (RSA, expired) */
+void keys_describe(const struct keys_recipients *recipients, struct buffer *text);
 
 /*
  * The private key of each of these PEM files; passphrase (NULL: there is none) opens those that are

@@ -38,6 +38,8 @@ struct manifest_meta {
     char *backup_label;
     char *tablespace_map; /* "" when there is none */
     unsigned char secret[DIGEST_SECRET_SIZE];
+    int64_t run; /* both are set on the way back only, and by then those that were asked for */
+    uint64_t system_identifier;
 };
 
 struct manifest_writer;

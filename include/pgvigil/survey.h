@@ -47,6 +47,7 @@ struct survey_window {
     uint64_t end_lsn;                          /* behind the last segment without a gap */
     bool any_transaction;                      /* did one commit or abort behind newest's stop? */
     int64_t last_transaction;                  /* when the last one did, microseconds since 1970 */
+    bool sealed; /* that WAL is encrypted for keys that are not here: nobody can tell */
 };
 
 struct survey {

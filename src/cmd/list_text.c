@@ -152,6 +152,8 @@ static void print_window(const struct survey_window *window, struct buffer *out)
                          layout_run_text(window->oldest->run, run));
     if (window->any_transaction)
         buffer_append_format(out, "      to %s (last transaction)\n", to);
+    else if (window->sealed)
+        buffer_append_string(out, "      to a moment that only a private key can tell\n");
     else
         buffer_append_format(out, "      to the end of backup %s (no transaction since)\n",
                              layout_run_text(window->newest->run, run));

@@ -107,6 +107,23 @@ void keys_free_recipients(struct keys_recipients *recipients)
     free(recipients);
 }
 
+void keys_describe(const struct keys_recipients *recipients, struct buffer *text)
+{
+    for (size_t i = 0; i < recipients->count; i++) {
+        X509 *certificate = recipients->certificates[i];
+        const bool rsa = EVP_PKEY_get_base_id(X509_get0_pubkey(certificate)) == EVP_PKEY_RSA;
+        const bool expired = X509_cmp_current_time(X509_get0_notAfter(certificate)) < 0;
+        X509_NAME *subject = X509_get_subject_name(certificate);
+        char name[256] = "";
+
+        if (X509_NAME_get_text_by_NID(subject, NID_commonName, name, sizeof(name)) < 0)
+            X509_NAME_oneline(subject, name, sizeof(name));
+        buffer_append_format(text, "%s\"%s\" (%s%s)", i > 0 ? ", " : "", name, rsa ? "RSA" : "EC",
+                             expired ? ", expired" : "");
+    }
+    ERR_clear_error();
+}
+
 struct keys_passphrase {
     const char *text; /* or NULL */
     bool asked;       /* the file wants one */

@@ -13,6 +13,7 @@
 #include "job/server_site.h"
 #include "pgvigil/clock.h"
 #include "pgvigil/connection.h"
+#include "pgvigil/keyring.h"
 #include "pgvigil/mem.h"
 #include "pgvigil/repository.h"
 #include "pgvigil/units.h"
@@ -150,6 +151,49 @@ static void check_archiving(struct check *check)
     }
 }
 
+/* Where there are private keys they must be good for something. */
+static bool check_private_keys(struct keyring *keyring, const struct keys_recipients *recipients,
+                               struct error *err)
+{
+    const struct keys_identity *identity;
+
+    if (!keyring_identity(keyring, &identity, err))
+        return false;
+    if (keys_fit(recipients, identity))
+        return true;
+    error_set(
+        err, ERROR_CONFIG,
+        "none of the private keys in \"identity\" belongs to a certificate in \"recipients\"");
+    return error_hint(err,
+                      "what is stored from now on could not be read with them: add the private "
+                      "key of one of the recipients, or its certificate to them");
+}
+
+static void check_encryption(struct check *check)
+{
+    const char *title = "encryption";
+    const bool reads = check->config->encryption.identity.count > 0;
+    struct keyring *keyring = keyring_new(check->config);
+    const struct keys_recipients *recipients = NULL;
+    struct buffer text = BUFFER_INIT;
+    struct error error = ERROR_INIT;
+
+    if (!reads && check->config->encryption.recipients.count == 0) {
+        passed(check, title, "%s", "none");
+    } else if (!keyring_recipients(keyring, &recipients, &error) ||
+               (reads && !check_private_keys(keyring, recipients, &error))) {
+        check->hopeless = recipients == NULL || check->hopeless;
+        failed(check, title, &error);
+    } else {
+        keys_describe(recipients, &text);
+        passed(check, title, "for %s; %s", buffer_text(&text),
+               reads ? "a private key of theirs is here"
+                     : "without a private key this host cannot restore");
+    }
+    buffer_free(&text);
+    keyring_free(keyring);
+}
+
 /* The segment that was switched away from must come to be in the repository. */
 static void check_way(struct check *check, struct repository *repository,
                       const struct arrival *segment)
@@ -203,7 +247,8 @@ static void check_repository(struct check *check, const struct config_repository
     struct error error = ERROR_INIT;
 
     if (repository_open(check->config, which, &repository, &error)) {
-        passed(check, title, "%s, id %s", which->url, repository->id);
+        passed(check, title, "%s, id %s%s", which->url, repository->id,
+               repository->encrypted ? ", encrypted" : "");
         if (check->server != NULL)
             repository_select(repository, check->server->system_identifier);
         check_way(check, repository, segment);
@@ -224,6 +269,7 @@ int check_run(const struct config *config, check_report_fn report, void *context
     check_directory(&check);
     check_rights(&check);
     check_archiving(&check);
+    check_encryption(&check);
     switched = switch_segment(&check, &segment);
     for (size_t i = 0; i < config->repository_count; i++)
         check_repository(&check, &config->repositories[i], switched ? &segment : NULL);

@@ -312,13 +312,15 @@ static void fetch_log_failures(const struct fetch *fetch)
 }
 
 /* A file that was acknowledged is in as many repositories as archive.require says: where fewer than
- * that cannot be asked, another one would have it. But damage is no absence. */
+ * that cannot be asked, another one would have it. But damage is no absence, nor is a wrong key. */
 static bool fetch_others_suffice(const struct fetch *fetch)
 {
     int failed = 0, absent = 0;
 
     for (size_t i = 0; i < fetch->config->repository_count; i++) {
-        if (fetch->sites[i].state == SITE_FAILED && fetch->sites[i].error.code == ERROR_INTEGRITY)
+        if (fetch->sites[i].state == SITE_FAILED &&
+            (fetch->sites[i].error.code == ERROR_INTEGRITY ||
+             fetch->sites[i].error.code == ERROR_CONFIG))
             return false;
         failed += fetch->sites[i].state == SITE_FAILED;
         absent += fetch->sites[i].state == SITE_ABSENT;

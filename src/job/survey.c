@@ -84,9 +84,11 @@ static bool find_last_transaction(struct survey *survey, struct wal_scan *scan,
         window->last_transaction = result.found ? result.record.time : 0;
         return true;
     }
-    if (err->code != ERROR_INTEGRITY)
+    window->sealed = err->code == ERROR_CONFIG;
+    if (err->code != ERROR_INTEGRITY && !window->sealed)
         return false;
-    survey_note_damage(survey, err);
+    if (!window->sealed)
+        survey_note_damage(survey, err);
     error_clear(err);
     return true;
 }

@@ -308,8 +308,8 @@ static bool count_break(const struct path *path, struct verify_finding *finding,
     if (wal_scan_last(path->scan, &query, &result, err)) {
         if (result.found && result.record.time > from)
             from = result.record.time;
-    } else if (err->code == ERROR_INTEGRITY) {
-        error_clear(err); /* that is told of by the finding of whatever is damaged there */
+    } else if (err->code == ERROR_INTEGRITY || err->code == ERROR_CONFIG) {
+        error_clear(err); /* damage there has a finding of its own; what is sealed cannot tell */
     } else {
         return false;
     }

@@ -277,8 +277,6 @@ static bool check_schema(struct manifest *manifest, struct error *err)
 /* Takes one value of table meta; false when there is no such key or it cannot be that. */
 static bool take_meta(struct manifest_meta *meta, const char *key, const char *value)
 {
-    int64_t run;
-
     if (strcmp(key, "backup_label") == 0) {
         meta->backup_label = mem_strdup(value);
         return true;
@@ -293,11 +291,11 @@ static bool take_meta(struct manifest_meta *meta, const char *key, const char *v
     if (strcmp(key, "format") == 0)
         return strcmp(value, "1") == 0;
     if (strcmp(key, "run") == 0)
-        return layout_parse_run(value, &run);
-    if (strcmp(key, "system_identifier") == 0)
-        return strlen(value) > 0 && strlen(value) <= 20 &&
-               strspn(value, "0123456789") == strlen(value);
-    return false;
+        return layout_parse_run(value, &meta->run);
+    if (strcmp(key, "system_identifier") != 0)
+        return false;
+    meta->system_identifier = strtoull(value, NULL, 10);
+    return strlen(value) > 0 && strlen(value) <= 20 && strspn(value, "0123456789") == strlen(value);
 }
 
 static bool read_meta(struct manifest *manifest, struct error *err)
@@ -500,7 +498,12 @@ bool manifest_fetch(struct repository *repository, int64_t run,
     if (unlink(path) != 0 && ok)
         ok = error_set_errno(err, "could not remove file \"%s\"", path);
     free(path);
-    if (!ok || !check_all(made, err)) {
+    ok = ok && check_all(made, err);
+    /* Who cannot read it may still have put an earlier one in its place, all digests outside right. */
+    if (ok &&
+        (made->meta.run != run || made->meta.system_identifier != repository->system_identifier))
+        ok = damaged(made, err, "it is another backup's");
+    if (!ok) {
         manifest_free(made);
         return false;
     }

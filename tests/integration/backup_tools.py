@@ -8,7 +8,7 @@ import sqlite3
 import stat
 import subprocess
 
-from harness import Completed, HarnessError, run, system, wait_until
+from harness import Completed, HarnessError, keys, system, wait_until
 
 
 class Background:
@@ -85,10 +85,10 @@ def only_backup(site):
 
 
 def manifest(site, backup, columns="path, kind, size, crc32c"):
-    """Rows of table file in the manifest of a backup (a value of backups()), read with zstd and SQLite."""
-    stored = next(site.repository.glob(f"*/*/backup/{backup['run']}/manifest.sqlite.zst"))
+    """Rows of table file in the manifest of a backup (a value of backups()), read with zstd, openssl and SQLite."""
+    stored = next(site.repository.glob(f"*/*/backup/{backup['run']}/{keys.stored('manifest.sqlite.zst')}"))
     plain = site.scratch.path / f"{backup['run']}.sqlite"
-    run(["zstd", "-dqf", stored, "-o", plain])
+    plain.write_bytes(keys.unpacked(stored.read_bytes()))
     database = sqlite3.connect(f"file:{plain}?mode=ro", uri=True)
     database.text_factory = lambda raw: raw.decode("utf-8", errors="surrogateescape")
     try:

@@ -20,7 +20,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from harness import Pgvigil, own, run, system
+from harness import Pgvigil, keys, own, run, system
 
 TRAILER = 128
 BLOCK = 8192
@@ -42,6 +42,7 @@ PATTERNS = (
     (MANIFEST, r"backup/\w{16}/manifest\.sqlite\.zst"),
     (REFS, r"backup/\w{16}/refs\.zst"),
     (BACKUP, r"backup/\w{16}/backup\.json"))
+SECRET = (WAL, PARTIAL, BACKUP_HISTORY, PACK, MANIFEST)  # kinds that are encrypted where anything is
 
 
 # -- digests and zstd -----------------------------------------------------------------------------------------------
@@ -127,16 +128,23 @@ def mend(trailer):
     return bytes(trailer[:124]) + struct.pack("<I", crc32c(trailer[:124]))
 
 
+def stored(name):
+    """How the object of that name is called in this run."""
+    return keys.stored(name) if kind_of(name) in SECRET else name
+
+
 def seal(system_identifier, name, body, raw=None):
-    """The whole object of that name; `raw` is what is in it, where that is known to be short of `body` decoded."""
+    """The whole object of that name, `body` being what is stored; `raw` is what is in it, or how many bytes."""
     kind = kind_of(name)
+    encrypted = stored(name) != name
     if raw is None:
-        raw = unpack(body) if kind in (WAL, PARTIAL, HISTORY, BACKUP_HISTORY, MANIFEST, REFS) else body
+        content = keys.opened(body)
+        raw = unpack(content) if kind in (WAL, PARTIAL, HISTORY, BACKUP_HISTORY, MANIFEST, REFS) else content
     raw_length = raw if isinstance(raw, int) else len(raw)
     sha = hashlib.sha256(raw).digest() if kind in (WAL, PARTIAL, HISTORY, BACKUP_HISTORY) else bytes(32)
     whose = 0 if kind == IDENTITY else system_identifier
-    trailer = struct.pack("<II8sIIQQ", 0x184D2A5E, 120, b"pgvigil1", kind, 0, len(body), raw_length)
-    trailer += hashlib.sha256(body).digest() + sha + hashlib.sha256(f"{whose}/{name}".encode()).digest()[:16]
+    trailer = struct.pack("<II8sIIQQ", 0x184D2A5E, 120, b"pgvigil1", kind, int(encrypted), len(body), raw_length)
+    trailer += hashlib.sha256(body).digest() + sha + hashlib.sha256(f"{whose}/{stored(name)}".encode()).digest()[:16]
     return bytes(body) + mend(trailer + bytes(8))
 
 
@@ -181,14 +189,19 @@ class Copy:
         if kind == IDENTITY:
             return ["pgvigil.json"]
         pattern = dict(PATTERNS)[kind]
-        found = (str(path.relative_to(self.folder)) for path in self.folder.rglob("*") if path.is_file())
+        found = (str(path.relative_to(self.folder)).removesuffix(keys.SUFFIX)
+                 for path in self.folder.rglob("*") if path.is_file())
         return sorted(name for name in found if re.fullmatch(pattern, name))
 
     def file(self, name):
-        return (self.path if name == "pgvigil.json" else self.folder) / name
+        return (self.path if name == "pgvigil.json" else self.folder) / stored(name)
 
     def read(self, name):
         return self.file(name).read_bytes()
+
+    def content(self, name):
+        """What is stored, decrypted where need be; perhaps with its trailer."""
+        return keys.opened(self.read(name))
 
     def write(self, name, data):
         """Puts other bytes in the place of an object, or with None removes it; the links to it stay as they are."""
@@ -200,8 +213,11 @@ class Copy:
             path.chmod(0o600)
             own(path)
 
-    def seal(self, name, body, raw=None):
+    def seal(self, name, content, raw=None):
+        """Stores this content under the name, encrypted where it must be; returns the bytes before its trailer."""
+        body = content if stored(name) == name else keys.sealed(content)
         self.write(name, seal(self.system_identifier, name, body, raw))
+        return body
 
     @contextlib.contextmanager
     def replaced(self, name, data):
@@ -231,10 +247,10 @@ class Forgery:
         self.folder = f"backup/{run_id}"
         self.wrong, self.text = {}, None
         self.info = json.loads(copy.read(f"{self.folder}/backup.json")[:-TRAILER])
-        text = unpack(copy.read(f"{self.folder}/refs.zst")).decode()
+        text = unpack(copy.content(f"{self.folder}/refs.zst")).decode()
         self.refs = [line.split("\t") for line in text.splitlines()[1:]]
         self.file = copy.site.scratch.path / f"{copy.path.name}.sqlite"
-        self.file.write_bytes(unpack(copy.read(f"{self.folder}/manifest.sqlite.zst")))
+        self.file.write_bytes(unpack(copy.content(f"{self.folder}/manifest.sqlite.zst")))
         self.rows = sqlite3.connect(self.file, isolation_level=None)
         self.secret = bytes.fromhex(self.rows.execute("select value from meta where key = 'digest_secret'")
                                     .fetchone()[0])
@@ -248,10 +264,9 @@ class Forgery:
             self.refs.sort(key=lambda fields: fields[0])
             refs = compress(("pgvigil refs 1\n" + "".join("\t".join(f) + "\n" for f in self.refs)).encode())
         self.file.unlink()
-        self.copy.seal(f"{self.folder}/manifest.sqlite.zst", manifest, self.raw(manifest))
-        self.copy.seal(f"{self.folder}/refs.zst", refs, self.raw(refs))
-        self.info["manifest_sha256"] = hashlib.sha256(manifest).hexdigest()
-        self.info["refs_sha256"] = hashlib.sha256(refs).hexdigest()
+        for part, content in (("manifest.sqlite.zst", manifest), ("refs.zst", refs)):
+            body = self.copy.seal(f"{self.folder}/{part}", content, self.raw(content))
+            self.info[f"{part.split('.')[0]}_sha256"] = hashlib.sha256(body).hexdigest()
         self.info.update(self.wrong)
         self.copy.seal(f"{self.folder}/backup.json",
                        json.dumps(self.info).encode() if self.text is None else self.text)
@@ -270,14 +285,14 @@ class Forgery:
         numbers = [int(fields[0].split("/")[2][:8]) for fields in self.refs]
         number = max(numbers) + 1
         name = f"pack/{self.run}/{number:08}.zst"
-        self.copy.seal(name, body)
+        body = self.copy.seal(name, body)
         self.refs.append([name, str(len(body) + TRAILER), hashlib.sha256(body).hexdigest(), kind, str(blocks),
                           str(blocks)])
         return number
 
     def frame(self, run_id, number, offset, length):
         """The raw bytes of a frame."""
-        pack = self.copy.read(f"pack/{run_id}/{number:08}.zst")
+        pack = self.copy.content(f"pack/{run_id}/{number:08}.zst")
         return decompress(pack[offset:offset + length])
 
     # -- maps

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import pytest
 from forge import (BACKUP, BACKUP_HISTORY, FIELDS, HISTORY, IDENTITY, LEASE, PARTIAL, TRAILER, WAL, Copy, Forgery,
                    kind_of, mend, remove, seal)
-from harness import Site, system
+from harness import Site, keys, system
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def world(module_scratch):
     for _ in range(2):
         standby.sql("insert into t values (1)")
         standby.switch_wal()
-    system.wait_until(lambda: list(site.repository.rglob("*.partial.*.zst")), 30, "the partial segment")
+    system.wait_until(lambda: list(site.repository.rglob(keys.stored("*.partial.*.zst"))), 30, "the partial segment")
     standby.stop()
     first, second = sorted(path.parent.name for path in site.repository.rglob("backup.json"))
     with Copy(site, "plain") as copy:  # as no run takes long enough to renew its lease

@@ -6,7 +6,7 @@ from datetime import datetime, timezone
 
 import pytest
 from backup_tools import assert_says, backups, only_backup
-from harness import parse_lsn, parse_segment, segment_name
+from harness import keys, parse_lsn, parse_segment, segment_name
 
 
 def listed(site, *args, **kwargs):
@@ -19,7 +19,7 @@ def listed(site, *args, **kwargs):
 
 
 def stored_segment(site, name):
-    return next(site.repository.glob(f"*/*/wal/*/*/{name}.zst"))
+    return next(site.repository.glob(f"*/*/wal/*/*/{keys.stored(name + '.zst')}"))
 
 
 def moment(text):
@@ -80,8 +80,8 @@ def test_backups_and_wal(make_site):
     (timeline,) = cluster["wal"]["timelines"]
     assert timeline["gaps"] == [] and timeline["parent"] is None and len(timeline["ranges"]) == 1
     only = timeline["ranges"][0]
-    segments = sorted(site.repository.glob("*/*/wal/*/*/????????????????????????.zst"))
-    assert (only["first"], only["last"]) == (segments[0].stem, last) and only["segments"] == len(segments)
+    segments = sorted(site.repository.glob(keys.stored("*/*/wal/*/*/????????????????????????.zst")))
+    assert (only["first"], only["last"]) == (segments[0].name[:24], last) and only["segments"] == len(segments)
     assert only["stored_bytes"] == sum(path.stat().st_size for path in segments)
     assert timeline["segments_before_backups"] > 0
 

@@ -6,9 +6,14 @@ import shutil
 from pathlib import Path
 
 import pytest
-from harness import Ledger, assert_restored, compare_directories, parse_lsn, run, wait_recovery, write_recovery
+from harness import Ledger, assert_restored, compare_directories, keys, parse_lsn, run, wait_recovery, write_recovery
 
 READER = Path(__file__).resolve().parents[2] / "scripts" / "pgvigil-reader"
+
+
+def identity():
+    """What the reader is told of the key to an encrypted repository."""
+    return ["--identity", keys.usual()[0]] if keys.wanted() else []
 
 
 @pytest.fixture
@@ -19,14 +24,16 @@ def reader(scratch):
     for path in (program.parent, program):
         path.chmod(0o755)
 
-    def call(*args, **kwargs):
-        return run(["/usr/bin/python3", program, *args], **kwargs)
+    def call(command, *args, **kwargs):
+        return run(["/usr/bin/python3", program, command, *identity(), *args], **kwargs)
 
     call.program = program
     return call
 
 
-def test_the_same_as_restore(make_site, reader):
+@pytest.mark.parametrize("encryption", ("0", "1"), ids=("plain", "encrypted"))
+def test_the_same_as_restore(monkeypatch, make_site, reader, encryption):
+    monkeypatch.setenv(keys.VARIABLE, encryption)
     site = make_site(wal_segsize=1)
     cluster = site.cluster
     cluster.create_tablespace("beside")
@@ -58,7 +65,7 @@ def test_the_same_as_restore(make_site, reader):
 
     # It starts, with WAL through the reader.
     data = site.scratch.path / "by-reader"
-    write_recovery(data, f'/usr/bin/python3 {reader.program} wal {site.repository} "%f" "%p"', archive_mode="off")
+    write_recovery(data, f'/usr/bin/python3 {reader.program} wal {" ".join(map(str, identity()))} {site.repository} "%f" "%p"', archive_mode="off")
     restored = site.scratch.adopt(data, "by-reader")
     restored.start()
     wait_recovery(restored)  # connections are accepted before it has come to its end
@@ -99,7 +106,7 @@ def test_damage_is_refused(site, reader, part):
 
 def test_damaged_wal_stops_recovery(site, reader):
     segment = site.cluster.switch_wal(archived=True)
-    (path,) = site.repository.rglob(f"{segment}.zst")
+    (path,) = site.repository.rglob(keys.stored(f"{segment}.zst"))
     data = bytearray(path.read_bytes())
     data[50] ^= 1
     path.write_bytes(data)

@@ -4,11 +4,11 @@ import contextlib
 
 import pytest
 from backup_tools import assert_says, only_backup
-from harness import Ledger, Site, assert_verifybackup, own, wait_recovery
+from harness import Ledger, Site, assert_verifybackup, keys, own, wait_recovery
 
 PIECES = {
-    "pack": "pack/*/*.zst",
-    "manifest": "backup/*/manifest.sqlite.zst",
+    "pack": keys.stored("pack/*/*.zst"),
+    "manifest": keys.stored("backup/*/manifest.sqlite.zst"),
     "refs": "backup/*/refs.zst",
 }
 
@@ -63,23 +63,23 @@ def flipped(whole, where):
 def test_a_flipped_bit(stored, kind, where):
     for number, path in enumerate(objects(stored, PIECES[kind])):
         with replaced(path, flipped(path.read_bytes(), where)):
-            assert_says(restore(stored, f"flip-{kind}-{where}-{number}", check=4), path.name, hint=False)
+            assert_says(restore(stored, f"flip-{kind}-{where}-{number}", check=4), keys.called(path.name), hint=False)
 
 
 @pytest.mark.parametrize("kind", PIECES)
 def test_a_missing_or_shortened_object(stored, kind):
     path = objects(stored, PIECES[kind])[0]
     with replaced(path, path.read_bytes()[:-1]):
-        assert_says(restore(stored, f"short-{kind}", check=4), path.name, hint=False)
+        assert_says(restore(stored, f"short-{kind}", check=4), keys.called(path.name), hint=False)
     with replaced(path, None):
-        assert_says(restore(stored, f"gone-{kind}", check=4), path.name, hint=False)
+        assert_says(restore(stored, f"gone-{kind}", check=4), keys.called(path.name), hint=False)
 
 
 def test_one_object_in_the_place_of_another(stored):
     packs = objects(stored, PIECES["pack"])
     assert len(packs) > 1
     with replaced(packs[0], packs[1].read_bytes()):
-        assert_says(restore(stored, "swapped", check=4), packs[0].name, hint=False)
+        assert_says(restore(stored, "swapped", check=4), keys.called(packs[0].name), hint=False)
 
 
 def test_damaged_backup_json(stored):
@@ -109,10 +109,10 @@ def test_nothing_backed_up_yet(site):
 
 
 def test_a_damaged_wal_segment_is_found_before_anything_is_written(stored):
-    newest = sorted(path for path in stored.repository.rglob("*.zst") if len(path.name) == 28)[-1]
+    newest = sorted(path for path in stored.repository.rglob(keys.stored("?" * 24 + ".zst")))[-1]
     with replaced(newest, flipped(newest.read_bytes(), 0.5)):
         told = restore(stored, "wal", "--target-time", "2099-01-01 00:00:00Z", check=4)
-        assert_says(told, newest.name, hint=False)
+        assert_says(told, keys.called(newest.name), hint=False)
         assert not (stored.scratch.path / "wal").exists()
 
 

@@ -147,7 +147,7 @@ def test_storage_classes(scratch, rgw):
         return {found for name, found in classes.items() if re.search(pattern, name)}
 
     assert of("/pack/") == of("manifest") == {"STANDARD_IA"}
-    assert of(r"/[0-9A-F]{24}\.zst$") == {"GLACIER"}
+    assert of(r"/[0-9A-F]{24}\.zst(\.cms)?$") == {"GLACIER"}
     assert of(r"\.json$") == of("refs") == {"STANDARD"}
 
 

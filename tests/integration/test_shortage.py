@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 from backup_tools import Background, assert_says, backups, make_endless
 from forge import memory_directory, remove
-from harness import HarnessError, Site, assert_verifybackup, own, run, system, wait_until
+from harness import HarnessError, Site, assert_verifybackup, keys, own, run, system, wait_until
 from harness.pgvigil import binary
 
 SEED = int(os.environ.get("PGVIGIL_SHORTAGE_SEED", "20261120"))
@@ -108,7 +108,7 @@ class Stage:
         cluster.sql("create table t as select generate_series(1, 3000) g")
         self.site.backup("--quiet")
         segment = cluster.switch_wal()
-        self.object = next(self.repository.rglob(f"{segment}.zst"))
+        self.object = next(self.repository.rglob(keys.stored(f"{segment}.zst")))
         self.sealed = self.object.read_bytes()
         self.stored = segment
         self.faults = Faults(self.site.pgvigil, self.room)
@@ -130,12 +130,16 @@ class Stage:
             return [command, "--quiet", "--to", self.target]
         return [command, "--quiet"] if command == "backup" else [command]
 
+    def is_whole(self):
+        """Can it be read by others?"""
+        return subprocess.run(["zstd", "-tq"], input=keys.opened(self.object.read_bytes()), check=False).returncode == 0
+
     @functools.lru_cache(maxsize=None)
     def raw_segment(self):
         path = self.room / "wal" / self.stored
         own(path.parent.mkdir() or path.parent)
         with open(path, "wb") as file:
-            file.write(subprocess.run(["zstd", "-dqc"], input=self.sealed, stdout=subprocess.PIPE, check=True).stdout)
+            file.write(keys.unpacked(self.sealed))
         return own(path)
 
     def directory(self, command):
@@ -170,7 +174,7 @@ class Stage:
             return "it delivered something else"
         if command == "archive-push":
             there = self.object.exists()
-            if succeeded and not there or there and run(["zstd", "-tq", self.object], check=False).rc != 0:
+            if succeeded and not there or there and not self.is_whole():
                 return "the segment is not stored, or not whole"
         if command == "restore" and (self.target / "global" / "pg_control").exists() != succeeded:
             if succeeded or "out of memory" not in said:
@@ -380,7 +384,7 @@ def test_a_full_repository(make_site, scratch):
         big = site.cluster.data / "pg_wal" / site.cluster.switch_wal(archived=False)
         refused = system.run([*site.pgvigil.command, "archive-push", big], check=3, cwd=site.cluster.data)
         assert_says(refused, "No space left on device", big.name, hint=False)
-        assert backups(site) == {} and not list(site.repository.rglob(f"{big.name}*.zst"))
+        assert backups(site) == {} and not list(site.repository.rglob(f"{big.name}*.zst*"))
         site.pgvigil.run("list")
         filler.unlink()
         site.cluster.wait_archived(segment)

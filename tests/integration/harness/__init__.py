@@ -47,6 +47,7 @@ Checks: assert_restored(cluster, expected, ledger=)  assert_amcheck(cluster)  as
 s3.server('rgw'|'rgw2'|'swift') -> Server: real S3 servers   .endpoint  .tls_endpoint  .ca_file  .bucket()
     .section(bucket, user=) -> keys of a [repository]   .client(user) -> Client   .down() context manager
     .get  .put  .delete  .list(bucket, prefix)  .request(method, path, query, body);  s3.download(...)
+keys: encrypted repositories   .stored(name)  .opened(data)  .unpacked(data)  .pair(directory, name)  .section(*pairs)
 proxy.FaultProxy(port) .on('PUT', '/pack/', answer(503, 'SlowDown'), times=2) .clear() .endpoint .seen
 
 A test of its own usually reads:
@@ -64,7 +65,7 @@ A test of its own usually reads:
         assert_checksums(restored)
 """
 
-from . import mirror, s3
+from . import keys, mirror, s3
 from .checks import assert_amcheck, assert_checksums, assert_verifybackup, compare_directories
 from .cluster import Cluster
 from .ledger import Ledger
@@ -83,6 +84,6 @@ __all__ = [
     "BeforeConsistency", "Cluster", "Completed", "Expected", "HarnessError", "Ledger", "NotReached", "Oracle",
     "Pgvigil", "Scratch", "Site", "XactEnd", "assert_amcheck", "assert_checksums", "assert_restored",
     "assert_verifybackup", "backup_start", "bindir", "compare_directories", "config_text", "decode_repository",
-    "format_lsn", "format_time", "major_version", "mirror", "own", "parse_lsn", "parse_segment", "parse_time", "run",
-    "s3", "segment_name", "visible_xids", "wait_recovery", "wait_until", "write_file", "write_recovery",
+    "format_lsn", "format_time", "keys", "major_version", "mirror", "own", "parse_lsn", "parse_segment", "parse_time",
+    "run", "s3", "segment_name", "visible_xids", "wait_recovery", "wait_until", "write_file", "write_recovery",
 ]

@@ -26,7 +26,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import system, template, waldump
+from . import keys, system, template, waldump
 from .system import HarnessError
 from .wal import Chain, format_lsn, parse_lsn, segment_name
 
@@ -134,7 +134,7 @@ class Oracle:
 
     @classmethod
     def of_repository(cls, root, cluster="main", **kwargs):
-        """Reads the WAL objects of a pgvigil repository with zstd (not with pgvigil). Not for encrypted ones."""
+        """Reads the WAL objects of a pgvigil repository with zstd and openssl (not with pgvigil)."""
         return cls(decode_repository(root, cluster), **kwargs)
 
     def expect(self, *, start, lsn=None, xid=None, time=None, name=None, immediate=False, inclusive=True,
@@ -216,10 +216,11 @@ def decode_repository(root, cluster="main"):
     if len(found) != 1:
         raise HarnessError(f"expected WAL of one cluster beneath {root}/{cluster}, found {found}")
     target = system.new_dir("wal")
-    for path in found[0].rglob("*.zst"):
-        name = path.name.removesuffix(".zst")
+    for path in [*found[0].rglob("*.zst"), *found[0].rglob("*.zst" + keys.SUFFIX)]:
+        name = path.name.removesuffix(keys.SUFFIX).removesuffix(".zst")
         if re.fullmatch(r"[0-9A-F]{24}|[0-9A-F]{8}\.history", name):
-            system.run(["zstd", "-dqf", path, "-o", target / name])
+            (target / name).write_bytes(keys.unpacked(path.read_bytes()))
+            system.own(target / name)
     return target
 
 

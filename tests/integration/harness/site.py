@@ -1,6 +1,6 @@
 """`Site`: the usual set of a test with pgvigil: a cluster that archives, a repository, a configuration."""
 
-from . import mirror, recovery, s3, system
+from . import keys, mirror, recovery, s3, system
 from .oracle import Oracle
 from .pgvigil import Pgvigil, config_text, merge
 
@@ -27,6 +27,7 @@ class Site:
             "cluster": {"name": name, "pgdata": self.cluster.data, "conninfo": self.cluster.conninfo,
                         "state_dir": self.state_dir},
             "repository local": self._settle(mirror.wanted()),
+            **({"encryption": keys.section()} if keys.wanted() else {}),
         }, config)
         self.write_config()
         self.pgvigil = Pgvigil(self.config, cwd=scratch.path, before=self._mirror and self._mirror.push)

@@ -1,0 +1,536 @@
+"""Encrypted repositories: who can write, who can read, what can be seen, and what somebody with write access gets done.
+
+Everything here is encrypted, whatever PGVIGIL_TEST_ENCRYPTION says of the other tests.
+"""
+
+import contextlib
+import hashlib
+import os
+import pty
+import re
+import signal
+import struct
+import subprocess
+import termios
+import time
+
+import pytest
+from backup_tools import Background, assert_says, only_backup
+from forge import PACK, TRAILER, WAL, Copy, Forgery, mend
+from harness import HarnessError, Pgvigil, Site, keys, own, run, wait_recovery, wait_until, write_file
+from harness.pgvigil import config_text, merge
+
+MARKER = "pgvigil-reads-the-tea-leaves"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def encrypted():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(keys.VARIABLE, "1")
+        yield
+
+
+def keygen(scratch, name, *options, **kwargs):
+    """A pair made by `pgvigil keygen`."""
+    Pgvigil(None, cwd=scratch.path).run("keygen", scratch.path / name, *options, **kwargs)
+    return scratch.path / f"{name}.key", scratch.path / f"{name}.crt"
+
+
+def with_encryption(site, name, state=None, **section):
+    """pgvigil with another [encryption] than the site's; state: another state directory."""
+    cluster = {"state_dir": site.scratch.mkdir(state)} if state else {}
+    sections = merge(site.sections, {"cluster": cluster, "encryption": None})
+    sections["encryption"] = section or None
+    return Pgvigil(write_file(site.scratch.path / f"{name}.conf", config_text(sections)), cwd=site.scratch.path,
+                   before=site.pgvigil.before)
+
+
+def files_with(text, *directories):
+    """Files beneath the directories that have the text in name or content; zstd leaves short texts as they are."""
+    needle = text.encode()
+    return [path for directory in directories for path in directory.rglob("*")
+            if text in path.name or (path.is_file() and needle in path.read_bytes())]
+
+
+@pytest.fixture(scope="module")
+def site(module_scratch):
+    """A host with certificates alone; site.reader is pgvigil with a private key, site.plain what is in a segment."""
+    alpha, beta = keygen(module_scratch, "alpha"), keygen(module_scratch, "beta", "--rsa")
+    site = Site(module_scratch, wal_segsize=1, config={
+        "encryption": {"recipients": f"{alpha[1]}, {beta[1]}", "identity": None}, "retention": {"window": "1 d"}})
+    site.alpha, site.beta = alpha, beta
+    site.reader = with_encryption(site, "reader", recipients=alpha[1], identity=alpha[0])
+    site.cluster.sql(f"create table t as select i, '{MARKER}-' || i as text from generate_series(1, 3000) i")
+    site.cluster.sql("checkpoint")
+    site.said = site.pgvigil.run("--verbose", "backup").stderr
+    site.run = only_backup(site)["run"]
+    site.cluster.sql(f"insert into t values (0, '{MARKER}')")
+    site.segment = site.cluster.switch_wal(archived=True)
+    site.cluster.sql("insert into t values (-1, 'later')")
+    site.cluster.switch_wal(archived=True)
+    return site
+
+
+def archived(site, segment):
+    return next(site.repository.rglob(f"{segment}.zst.cms"))
+
+
+# -- keygen -----------------------------------------------------------------------------------------------------------
+
+def test_keygen(scratch):
+    """Files that only their owner can read, never replaced, of the kind and name asked for."""
+    pgvigil = Pgvigil(None, cwd=scratch.path)
+    done = pgvigil.run("keygen", "one")  # a relative path
+    assert f"recipients = {scratch.path}/one.crt\n" in done.stdout and f"identity = {scratch.path}/one.key\n" in done.stdout
+    key, certificate = scratch.path / "one.key", scratch.path / "one.crt"
+    assert (key.stat().st_mode & 0o7777, certificate.stat().st_mode & 0o7777) == (0o600, 0o644)
+    assert sorted(path.name for path in scratch.path.iterdir() if "one" in path.name) == ["one.crt", "one.key"]
+    before = key.read_bytes(), certificate.read_bytes()
+    assert_says(pgvigil.run("keygen", key.with_suffix(""), check=1), key, "exists already", "choose another name")
+    key.rename(scratch.path / "aside")
+    assert_says(pgvigil.run("keygen", "one", check=1), certificate, "exists already")
+    assert not key.exists() and certificate.read_bytes() == before[1]
+
+    keygen(scratch, "two", "--rsa", "--name", "two of three")
+    text = run(["openssl", "x509", "-in", scratch.path / "two.crt", "-noout", "-text"]).stdout
+    assert "Subject: CN = two of three" in text and "(3072 bit)" in text and "CA:FALSE" in text
+    assert_says(pgvigil.run("keygen", "three", "--name", "x" * 65, check=2), "1 to 64 bytes", "--name")
+    assert_says(pgvigil.run("keygen", f"{scratch.path}/", check=2), "is a directory", hint=False)
+    assert_says(pgvigil.run("keygen", "nowhere/three", check=3), "nowhere", hint=False)
+    assert "pgvigil keygen PATH" in pgvigil.run("keygen", check=2).stderr
+
+
+def opens(key, passphrase):
+    return run(["openssl", "pkey", "-in", key, "-noout", "-passin", f"pass:{passphrase}"], check=False).rc == 0
+
+
+def test_keygen_with_a_passphrase(scratch):
+    """From a file, the environment or the terminal; never from the arguments."""
+    word = write_file(scratch.path / "word", "open sesame\nnot this\n")
+    key, _ = keygen(scratch, "file", "--passphrase-file", word)
+    assert opens(key, "open sesame") and not opens(key, "") and "ENCRYPTED" in key.read_text()
+    key, _ = keygen(scratch, "environment", "--passphrase", env={"PGVIGIL_PASSPHRASE": "tell me"})
+    assert opens(key, "tell me") and not opens(key, "")
+    pgvigil = Pgvigil(None, cwd=scratch.path)
+    word.chmod(0o644)
+    assert_says(pgvigil.run("keygen", "x", "--passphrase-file", word, check=2), word, "can be used by others", "chmod")
+    empty = write_file(scratch.path / "empty", "\n")
+    assert_says(pgvigil.run("keygen", "x", "--passphrase-file", empty, check=2), "1 to 1000 bytes", hint=False)
+    assert_says(pgvigil.run("keygen", "x", "--passphrase", check=2), "no terminal", "--passphrase-file")
+    assert not (scratch.path / "x.key").exists()
+
+
+def on_a_terminal(command, lines):
+    """Runs a command on a terminal of its own, with these lines typed when it asks; (exit code, what was shown)."""
+    pid, fd = pty.fork()
+    if pid == 0:
+        os.execv(command[0], command)
+    shown = b""
+    with contextlib.suppress(OSError):
+        for line in lines:
+            while not shown.rstrip().endswith(b":"):
+                shown += os.read(fd, 1000)
+            wait_until(lambda: not termios.tcgetattr(fd)[3] & termios.ECHO, 10, "the echo to be off")
+            os.write(fd, line.encode() + b"\n")
+            shown += os.read(fd, 1)
+        while piece := os.read(fd, 1000):
+            shown += piece
+    os.close(fd)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), shown.decode()
+
+
+def test_keygen_asks_on_the_terminal(scratch):
+    command = [str(Pgvigil(None).program), "keygen", str(scratch.path / "asked"), "--passphrase"]
+    code, shown = on_a_terminal(command, ["abracadabra", "something else"])
+    assert code == 2 and not (scratch.path / "asked.key").exists(), shown
+    code, shown = on_a_terminal(command, ["abracadabra", "abracadabra"])
+    assert code == 0 and "abracadabra" not in shown, shown
+    own(scratch.path / "asked.key")
+    assert opens(scratch.path / "asked.key", "abracadabra")
+
+
+def test_a_private_key_with_a_passphrase(site):
+    """It restores with the passphrase alone, from a file or the environment."""
+    key = site.scratch.path / "protected.key"
+    if not key.exists():
+        run(["openssl", "pkey", "-in", site.alpha[0], "-aes256", "-passout", "pass:open sesame", "-out", key])
+        key.chmod(0o600)
+    got = site.scratch.path / "got"
+    get = ("archive-get", site.segment, got)
+    plain = with_encryption(site, "protected", recipients=site.alpha[1], identity=key)
+    assert_says(plain.run(*get, check=126), key, "is protected by a passphrase", "PGVIGIL_PASSPHRASE")
+    assert_says(plain.run(*get, check=126, env={"PGVIGIL_PASSPHRASE": "wrong"}), key, "does not open")
+    plain.run(*get, env={"PGVIGIL_PASSPHRASE": "open sesame"})
+    got.unlink()
+    word = write_file(site.scratch.path / "sesame", "open sesame\n")
+    with_encryption(site, "by-file", recipients=site.alpha[1], identity=key, identity_passphrase_file=word).run(*get)
+    got.unlink()
+
+
+# -- who can write, who can read --------------------------------------------------------------------------------------
+
+def test_the_certificates_suffice_to_write(site):
+    """Backups and WAL came about without a private key; so do lists and checks. Reading says what it lacks."""
+    listed = site.pgvigil.json("list")["repositories"][0]["clusters"][0]
+    assert listed["backups"][0]["wal_complete"] and not listed["damage"]
+    assert listed["restorable"][0]["last_transaction"] is None
+    assert "to a moment that only a private key can tell" in site.pgvigil.run("list").stdout
+    assert site.run in site.pgvigil.run("expire", "--dry-run").stdout
+    found = site.pgvigil.json("verify", "--all")["repositories"][0]["clusters"][0]
+    assert found["findings"] == [] and found["sealed_objects"] > 4 and found["backups_mapped"] == 0
+    checked = site.pgvigil.run("check").stdout
+    assert re.search(r'^ok +encryption: for "alpha" \(EC\), "beta" \(RSA\); without a private key this host cannot', checked,
+                     re.M) and ", encrypted\n" in checked
+
+    target = site.scratch.path / "without"
+    for arguments in (("restore", "--to", target), ("restore", "--to", target, "--target-time", "2099-01-01 00:00:00Z")):
+        assert_says(site.pgvigil.run(*arguments, check=2), "needs a private key", '"identity"', "recipients' certificates")
+        assert not target.exists()
+    got = site.scratch.path / "got"
+    assert_says(site.pgvigil.run("archive-get", site.segment, got, check=126), "needs a private key", '"identity"')
+    assert not got.exists()
+
+
+def test_with_a_private_key(site):
+    """The same repository: it restores, onto nothing and onto what is there, and verify looks into the objects."""
+    restored = site.restore("read", "--target-timeline", "1", pgvigil=site.reader)
+    assert restored.scalar("select count(*) from t where text like %s", MARKER + "%") == 3001
+    assert restored.scalar("select text from t where i = -1") == "later"
+    restored.stop("immediate")
+    victim = next(path for path in (restored.data / "base").rglob("*") if path.is_file() and path.stat().st_size > 100000)
+    victim.write_bytes(victim.read_bytes()[:-8192] + bytes(8192))
+    site.reader.run("restore", "--delta", "--to", restored.data)
+    restored.start(wait=False)
+    wait_recovery(restored, "promoted", 60)
+    assert restored.scalar("select count(*) from t") == 3002
+    restored.stop("immediate")
+    found = site.reader.json("verify", "--all")["repositories"][0]["clusters"][0]
+    assert found["findings"] == [] and found["sealed_objects"] == 0 and found["backups_mapped"] == 1
+
+
+def test_a_private_key_that_fits_nothing(site):
+    stranger = keygen(site.scratch, f"stranger-{time.monotonic_ns()}")
+    wrong = with_encryption(site, "wrong", recipients=site.alpha[1], identity=stranger[0])
+    got = site.scratch.path / "got"
+    says = ("the private key given does not open it", '"/CN=alpha"', '"/CN=beta"', '"identity"')
+    assert_says(wrong.run("archive-get", site.segment, got, check=126), *says)
+    assert_says(wrong.run("restore", "--to", site.scratch.path / "wrong", check=2), *says)
+    assert not got.exists() and not (site.scratch.path / "wrong" / "global" / "pg_control").exists()
+    done = wrong.run("check", check=1)
+    assert_says(done, 'none of the private keys in "identity" belongs to a certificate')
+    # verify can look into nothing, but finds nothing wrong either.
+    found = wrong.json("verify", "--all")["repositories"][0]["clusters"][0]
+    assert found["findings"] == [] and found["sealed_objects"] > 4
+
+
+def test_a_wrong_key_is_no_absence(scratch):
+    """One repository has the segment and no key for it, the other has lost it: that is not "surely absent"."""
+    places = {name: scratch.mkdir(f"{name}-place") for name in ("west", "east")}
+    site = Site(scratch, wal_segsize=1, config={
+        "repository local": None, "archive": {"require": 2}, "encryption": {"identity": None},
+        **{f"repository {name}": {"url": f"file://{place}"} for name, place in places.items()}})
+    segment = site.cluster.switch_wal(archived=True)
+    next(places["east"].rglob(f"{segment}.zst.cms")).unlink()
+    assert_says(site.pgvigil.run("archive-get", segment, scratch.path / "got", check=126), "needs a private key")
+
+
+def test_openssl_opens_it(site):
+    """As README says: the file that PostgreSQL handed over comes out, whichever of the private keys is taken."""
+    got = site.scratch.path / "by-pgvigil"
+    site.reader.run("archive-get", site.segment, got)
+    for key, _ in (site.alpha, site.beta):
+        by_hand = site.scratch.path / "by-hand"
+        run(["sh", "-c", 'openssl cms -decrypt -inform DER -inkey "$1" -in "$2" | zstd -d > "$3"', "-", key,
+             archived(site, site.segment), by_hand])
+        assert by_hand.read_bytes() == got.read_bytes()
+    assert MARKER.encode() in got.read_bytes()
+
+
+def test_nothing_of_the_plaintext(site):
+    """Not in names, objects, logs or what lies in the state and temporary directories; also when it was killed midway."""
+    temporary = site.scratch.mkdir("temporary")
+    places = (site.repository, site.state_dir, temporary)
+    assert files_with(MARKER, site.cluster.data), "it is in the database"
+    assert not files_with(MARKER, *places) and MARKER not in site.said
+    # Compressed as it would be without encryption, it could not hide it.
+    packs = [path.read_bytes() for path in site.repository.glob(f"*/*/pack/{site.run}/*.cms")]
+    assert any(MARKER.encode() in keys.unpacked(pack, site.alpha[0]) for pack in packs)
+    for name in site.repository.rglob("*"):
+        assert not re.search(r"\.zst$", name.name) or name.name.startswith("refs.") or ".history." in name.name, name
+    # Every stage of a backup and of pushes, cut off.
+    for step in range(4):
+        done = run(["sh", "-c", 'TMPDIR="$1" timeout -s KILL "$2" "$3" -v -c "$4" backup 2>&1', "-", temporary,
+                    f"0.{2 + 3 * step}", *site.pgvigil.command[::2]], check=False, cwd=site.scratch.path)
+        assert MARKER not in done.stdout + done.stderr
+        assert not files_with(MARKER, *places)
+
+
+def test_a_push_is_repeated_without_a_private_key(site):
+    """Killed when the segment has just been stored: the next push knows its own, and stores nothing again."""
+    site.cluster.sql("insert into t values (-2, 'again')")
+    segment = site.cluster.switch_wal(archived=True)
+    path, raw = archived(site, segment), site.scratch.path / segment
+    got = site.scratch.path / "kept"
+    site.reader.run("archive-get", segment, got)
+    path.unlink()
+    raw.write_bytes(got.read_bytes())
+    own(raw)
+    with Background(site.pgvigil, "archive-push", raw) as push:
+        with contextlib.suppress(HarnessError):
+            push.wait_for(path.exists, "the object", 20)
+        with contextlib.suppress(ProcessLookupError):
+            push.signal(signal.SIGKILL)
+    before = path.read_bytes()
+    site.pgvigil.run("archive-push", raw)
+    assert path.read_bytes() == before
+    # What only looks like it is refused, by the digest of what is in it.
+    raw.write_bytes(got.read_bytes()[:-1] + b"\x01")
+    assert_says(site.pgvigil.run("archive-push", raw, check=4), segment, hint=False)
+    assert path.read_bytes() == before
+
+
+def test_new_keys(scratch):
+    """A new recipient: what is stored from then on opens with both keys, what was before with the old one."""
+    old, new = keygen(scratch, "old"), keygen(scratch, "new")
+    site = Site(scratch, wal_segsize=1, config={"encryption": {"recipients": old[1], "identity": old[0]}})
+    site.cluster.sql("create table t as select generate_series(1, 100) i")
+    site.backup()
+    before = site.cluster.switch_wal(archived=True)
+    site.write_config({"encryption": {"recipients": f"{old[1]}, {new[1]}", "identity": f"{new[0]}, {old[0]}"}})
+    site.cluster.sql("insert into t values (101)")
+    after = site.cluster.switch_wal(archived=True)
+    only_new = with_encryption(site, "only-new", recipients=new[1], identity=new[0])
+    got = scratch.path / "got"
+    site.pgvigil.run("archive-get", before, got)
+    site.pgvigil.run("archive-get", after, got)
+    only_new.run("archive-get", after, got)
+    assert_says(only_new.run("archive-get", before, scratch.path / "none", check=126), '"/CN=old"', "does not open it")
+    time.sleep(1.1)  # the next run's id
+    site.backup(*full(site))
+    runs = [one["id"] for one in site.pgvigil.json("list")["repositories"][0]["clusters"][0]["backups"]]
+    site.cluster.switch_wal(archived=True)
+    for pgvigil, run_id in ((site.pgvigil, runs[0]), (site.pgvigil, runs[1]), (only_new, runs[1])):
+        restored = site.restore(f"r-{run_id}-{pgvigil is only_new}", "--backup", run_id, pgvigil=pgvigil)
+        assert restored.scalar("select count(*) from t") == 101
+        restored.stop("immediate")
+    assert_says(only_new.run("restore", "--backup", runs[0], "--to", scratch.path / "r", check=2), '"/CN=old"')
+
+
+def full(site):
+    """A backup whose packs are all of the new recipients; without it some would be those of the backup before."""
+    return ["--full"] if "--full" in site.pgvigil.run("help", "backup").stdout else []
+
+
+def test_a_certificate_that_has_expired(site):
+    """Backups must not stop on that day: it still serves, and check says so."""
+    key, request, certificate = (site.scratch.path / f"expired.{end}" for end in ("key", "csr", "crt"))
+    run(["openssl", "req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=yesterday",
+         "-keyout", key, "-out", request])
+    run(["openssl", "x509", "-req", "-in", request, "-signkey", key, "-days", "-1", "-out", certificate])
+    key.chmod(0o600)
+    site.write_config({"encryption": {"recipients": certificate}})
+    site.cluster.sql("insert into t values (-3, 'expired')")
+    segment = site.cluster.switch_wal(archived=True)
+    assert '"yesterday" (EC, expired)' in site.pgvigil.run("check").stdout
+    site.write_config({"encryption": {"recipients": f"{site.alpha[1]}, {site.beta[1]}"}})
+    got = site.scratch.path / "expired"
+    with_encryption(site, "expired", recipients=certificate, identity=key).run("archive-get", segment, got)
+    assert b"expired" in got.read_bytes()
+    # Nothing shall hang on that key, whatever test comes next.
+    archived(site, segment).unlink()
+    write_file(site.scratch.path / segment, "")
+    (site.scratch.path / segment).write_bytes(got.read_bytes())
+    site.pgvigil.run("archive-push", site.scratch.path / segment)
+
+
+def test_keys_that_are_none(site):
+    """Files that are missing, empty or of the wrong kind, each with what is the matter."""
+    empty = write_file(site.scratch.path / "nothing", "")
+    raw = site.scratch.path / "raw"
+    site.reader.run("archive-get", site.segment, raw)
+    for section, says in (({"recipients": site.alpha[0]}, "there is no certificate in"),
+                          ({"recipients": empty}, "there is no certificate in"),
+                          ({"recipients": site.scratch.path / "absent"}, "No such file")):
+        pgvigil = with_encryption(site, "none", **section)
+        archived_before = archived(site, site.segment).read_bytes()
+        assert_says(pgvigil.run("check", check=1), says, hint=False)
+        assert_says(pgvigil.run("backup", check=2), says, hint=False)
+        assert archived(site, site.segment).read_bytes() == archived_before
+    for identity, says in ((site.alpha[1], "can be used by others"), (empty, "there is no private key in"),
+                           (site.scratch.path / "absent", "No such file")):
+        pgvigil = with_encryption(site, "none", recipients=site.alpha[1], identity=identity)
+        assert_says(pgvigil.run("archive-get", site.segment, site.scratch.path / "got", check=126), says, hint=False)
+
+
+# -- encrypted and plain ----------------------------------------------------------------------------------------------
+
+def test_mixing_is_refused(site, scratch):
+    """Both ways, by every command, and whatever this host remembers."""
+    plain_place = scratch.mkdir("plain")
+    plain = with_encryption(site, "plain", state="plain-state")
+    got = site.scratch.path / "got"
+    for arguments, code in ((("init",), 2), (("list",), 3), (("backup",), 2), (("verify",), 3),
+                            (("archive-get", site.segment, got), 126)):
+        assert_says(plain.run(*arguments, check=False), 'repository "local"', "is encrypted, but the configuration has no",
+                    '"recipients"')
+    assert_says(plain.run("archive-push", site.scratch.path / "raw", check=False), "", hint=False)
+
+    sections = merge(site.sections, {"repository local": {"url": f"file://{plain_place}"}, "encryption": None,
+                                     "cluster": {"state_dir": scratch.mkdir("plain-state-2")}})
+    Pgvigil(write_file(scratch.path / "made.conf", config_text(sections))).run("init")
+    for number, section in enumerate(({"recipients": site.alpha[1]}, {"identity": site.alpha[0]})):
+        there = Pgvigil(write_file(scratch.path / f"there-{number}.conf", config_text(
+            {**sections, "encryption": section, "cluster": {**sections["cluster"],
+                                                            "state_dir": scratch.mkdir(f"fresh-{number}")}})))
+        for command in ("init", "backup"):
+            assert_says(there.run(command, check=2), "is not encrypted, but the configuration has keys", "pgvigil init")
+    assert [path.name for path in plain_place.rglob("*") if path.is_file()] == ["pgvigil.json"]
+
+
+def test_copies_between_encrypted_repositories(scratch):
+    """As they are, byte for byte, without a private key."""
+    places = {name: scratch.mkdir(f"{name}-place") for name in ("west", "east")}
+    site = Site(scratch, wal_segsize=1, config={
+        "repository local": None, "encryption": {"identity": None},
+        "repository west": {"url": f"file://{places['west']}"},
+        "repository east": {"url": f"file://{places['east']}", "copy": "async"}})
+    site.cluster.sql("create table t as select generate_series(1, 100) i")
+    site.backup()
+    site.cluster.switch_wal(archived=True)
+    site.pgvigil.run("copy")
+    wanted, found = ({path.relative_to(place): path.read_bytes() for path in place.rglob("*")
+                      if path.is_file() and path.name != "pgvigil.json" and "/run/" not in str(path)}
+                     for place in places.values())
+    assert wanted == found and sum(name.suffix == ".cms" for name in wanted) > 4
+    site.pgvigil.run("verify", "--all", "--quiet")
+
+
+# -- what somebody who can write to the repository gets done ----------------------------------------------------------
+
+@pytest.fixture
+def copy(site):
+    """A copy of the repository to do harm to, read with a private key."""
+    with Copy(site, "harm") as copy:
+        sections = merge(site.sections, {"repository local": {"url": f"file://{copy.path}"},
+                                         "encryption": {"identity": site.alpha[0]},
+                                         "cluster": {"state_dir": copy.state_dir}})
+        write_file(copy.config, config_text(sections))
+        copy.run = site.run
+        yield copy
+
+
+@pytest.fixture(scope="module")
+def usual_key(site):
+    """What forge.py encrypts and decrypts with is the site's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(keys, "usual", lambda: site.alpha)
+        yield
+
+
+def refused(copy, *says, code=4):
+    target = copy.room / "target"
+    assert_says(copy.pgvigil.run("restore", "--to", target, "--backup", copy.run, check=code), *says, hint=False)
+    assert not (target / "global" / "pg_control").exists()
+
+
+def get_refused(copy, segment, *says):
+    assert_says(copy.pgvigil.run("archive-get", segment, copy.room / "got", check=126), *says, hint=False)
+    assert not (copy.room / "got").exists()
+
+
+def segment_object(copy, segment):
+    return next(name for name in copy.names(WAL) if segment in name)
+
+
+def resealed(copy, name, body, changes=None):
+    """The object with another body and a trailer to match, but for what only a private key tells; or {offset: bytes}."""
+    changes = changes or {}
+    trailer = bytearray(copy.read(name)[-TRAILER:])
+    fixed = {24: struct.pack("<Q", len(body)), 40: hashlib.sha256(body).digest(), **changes}
+    for offset, value in fixed.items():
+        trailer[offset:offset + len(value)] = value
+    return bytes(body) + mend(trailer)
+
+
+def test_plaintext_is_not_taken(copy, usual_key, site):
+    """Neither in the place of an encrypted object, nor beside it under the name that it would have without encryption."""
+    name = segment_object(copy, site.segment)
+    plain = keys.opened(copy.read(name))
+    stripped, disguised = resealed(copy, name, plain, {20: bytes(4)}), resealed(copy, name, plain)
+    copy.write(name, stripped)
+    get_refused(copy, site.segment, name, "is not encrypted, which it must be here")
+    copy.write(name, disguised)
+    get_refused(copy, site.segment, name, "cannot be decrypted", "CMS")
+
+    before = copy.pgvigil.json("list")
+    copy.write(name, None)
+    with_plain_name = copy.folder / name
+    with_plain_name.write_bytes(stripped)
+    own(with_plain_name)
+    later = copy.pgvigil.run("archive-get", site.segment, copy.room / "got", check=126)
+    assert_says(later, "is missing", hint=False)
+    assert copy.pgvigil.json("list", check=False) != before
+
+
+def test_a_plain_pack_is_not_taken(copy, usual_key):
+    pack = next(name for name in copy.names(PACK) if copy.run in name)
+    copy.write(pack, resealed(copy, pack, keys.opened(copy.read(pack)), {20: bytes(4)}))
+    refused(copy, pack, "is not encrypted, which it must be here")
+
+
+def test_what_was_swapped_is_noticed(copy, usual_key, site):
+    """With all digests that need no key put right: by what the contents say of themselves."""
+    first, second = copy.names(WAL)[:2]
+    body = {name: copy.read(name)[:-TRAILER] for name in (first, second)}
+    digests = {name: copy.read(name)[-56:-24] for name in (first, second)}
+    for name, other in ((first, second), (second, first)):
+        copy.write(name, resealed(copy, name, body[other], {72: digests[other]}))
+    get_refused(copy, first.split("/")[-1][:24], first, "which is not what its name says")
+
+
+def test_swapped_packs_are_noticed(copy, usual_key):
+    """The list of packs and backup.json forged to match."""
+    forgery = Forgery(copy, copy.run)
+    data = [fields for fields in forgery.refs if fields[3] == "data"]
+    packs = {fields[0]: copy.read(fields[0])[:-TRAILER] for fields in forgery.refs}
+    maps = next(fields for fields in forgery.refs if fields[3] == "map")
+    for fields, other in ((data[0], maps), (maps, data[0])):
+        sealed = resealed(copy, fields[0], packs[other[0]])
+        copy.write(fields[0], sealed)
+        fields[1], fields[2] = str(len(sealed)), hashlib.sha256(packs[other[0]]).hexdigest()
+    forgery.commit()
+    refused(copy, "is damaged")
+
+
+def test_an_old_manifest_in_the_place_of_a_new_one(copy, usual_key):
+    """A manifest that was this cluster's, but of another backup."""
+    forgery = Forgery(copy, copy.run)
+    forgery.rows.execute("update meta set value = '20200101T000000Z' where key = 'run'")
+    forgery.commit()
+    refused(copy, "manifest", "it is another backup's")
+
+
+@pytest.mark.parametrize("change, says", (
+    (lambda body: body[:-1] + bytes([body[-1] ^ 1]), "authentication tag"),
+    (lambda body: body[:len(body) // 2] + bytes([body[len(body) // 2] ^ 1]) + body[len(body) // 2 + 1:],
+     "authentication tag"),
+    (lambda body: body[:-1], "CMS structure"),
+    (lambda body: body + body, "bytes"),
+    (lambda body: body[:5], "CMS structure"),
+    (lambda body: b"", "CMS structure"),
+), ids=("tag", "content", "truncated", "doubled", "nothing but a header", "nothing"))
+def test_damage_with_its_digest_right(copy, usual_key, site, change, says):
+    name = segment_object(copy, site.segment)
+    copy.write(name, resealed(copy, name, change(copy.read(name)[:-TRAILER])))
+    get_refused(copy, site.segment, name, says)
+    done = copy.pgvigil.run("verify", "--all", check=4)
+    assert name in done.stdout
+
+
+def test_it_cannot_be_made_plain(copy, usual_key):
+    """pgvigil.json is replaced by one that says so: refused by what the host remembers, and by what it is configured for."""
+    text = copy.read("pgvigil.json")[:-TRAILER].replace(b'"cms"', b'"none"')
+    copy.pgvigil.run("list")
+    copy.seal("pgvigil.json", text)
+    for command in ("list", "backup"):
+        assert_says(copy.pgvigil.run(command, check=False), "is not encrypted, but the configuration has keys")
