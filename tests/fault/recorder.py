@@ -20,7 +20,7 @@ def library():
     """record.so, compiled for this run of the tests (this worker)."""
     target = system.new_dir("record") / "record.so"
     run([os.environ.get("CC", "cc"), "-std=gnu11", "-D_GNU_SOURCE", "-O2", "-g", "-fPIC", "-shared", "-Wall", "-Wextra",
-         "-Werror", HERE / "record.c", "-o", target, "-ldl", "-lpthread"])
+         "-Werror", system.reachable(HERE / "record.c"), "-o", target, "-ldl", "-lpthread"])
     for path in (target, target.parent):
         path.chmod(0o755)
     return target

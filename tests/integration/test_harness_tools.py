@@ -62,15 +62,17 @@ def test_programs_run_as_the_owner_of_the_data(scratch):
     assert system.owner().pw_uid != 0
 
 
-def test_a_binary_that_the_owner_cannot_reach_is_copied(scratch):
+def test_what_the_owner_cannot_reach_is_copied(scratch):
     hidden = Path(scratch.mkdir("hidden"))
     program = write_file(hidden / "prog", "#!/bin/sh\necho reached\n", 0o755)
     if os.geteuid() != 0:
-        assert system.reachable_binary(program) == program
+        assert system.reachable(program) == program
         return
     os.chown(hidden, 0, 0)
-    copy = system.reachable_binary(program)
+    copy = system.reachable(program)
     assert copy != program and run([copy]).stdout == "reached\n"
+    copy = system.reachable(hidden)
+    assert copy != hidden and run([copy / "prog"]).stdout == "reached\n"
 
 
 def test_config_text_and_merge():

@@ -84,7 +84,7 @@ def test_root_is_refused_when_nothing_tells_whom_to_become(scratch, command):
     config.write_text(f"[cluster]\nname = main\nstate_dir = {state}\n"
                       f"[repository r]\nurl = file://{scratch.path}/repo\n")
     before = sorted(os.listdir(scratch.path))
-    program = system.reachable_binary(os.environ["PGVIGIL"])
+    program = system.reachable(os.environ["PGVIGIL"])
     done = as_root(scratch, program, "-c", config, *command, check=2)
     assert "refusing to run as root" in done.stderr and "hint: " in done.stderr
     assert "refusing to set up as root" in as_root(scratch, program, "-c", config, "init", check=2).stderr
@@ -99,7 +99,7 @@ def test_root_is_refused_when_nothing_tells_whom_to_become(scratch, command):
 
 
 def test_root_refuses_to_write_a_configuration_for_nobody(scratch):
-    program = system.reachable_binary(os.environ["PGVIGIL"])
+    program = system.reachable(os.environ["PGVIGIL"])
     done = as_root(scratch, program, "-c", scratch.path / "etc" / "main.conf", "init",
                    "--url", f"file://{scratch.path}/repository", check=2)
     assert "refusing to set up as root" in done.stderr and "--pgdata" in done.stderr

@@ -36,7 +36,7 @@ def library():
     """inject.so, compiled for this run of the tests (this worker)."""
     target = system.new_dir("inject") / "inject.so"
     run([os.environ.get("CC", "cc"), "-std=gnu11", "-D_GNU_SOURCE", "-O2", "-fPIC", "-shared", "-Wall", "-Wextra",
-         "-Werror", INJECT, "-o", target, "-ldl", "-lpthread"])
+         "-Werror", system.reachable(INJECT), "-o", target, "-ldl", "-lpthread"])
     for path in (target, target.parent):
         path.chmod(0o755)
     return target

@@ -12,7 +12,7 @@ def binary():
     path = os.environ.get("PGVIGIL")
     if not path:
         raise HarnessError("environment variable PGVIGIL must name the pgvigil binary to test")
-    return system.reachable_binary(path)
+    return system.reachable(path)
 
 
 def config_text(sections):

@@ -40,6 +40,10 @@ def available(kind):
     return all(shutil.which(program, path="/usr/bin:/usr/sbin:/bin:/sbin") for program in KINDS[kind][1])
 
 
+def recipe(name):
+    return system.reachable(RECIPES) / name
+
+
 def key_id(kind, user):
     pattern = KINDS[kind][2]
     return {"alice": "AKIDALICE00000000001", "bob": "AKIDBOB0000000000001"}[user] if "AKID" in pattern \
@@ -102,12 +106,12 @@ class Server:
                 "access_key_id": key_id(self.kind, user), "secret_access_key": SECRETS[user], **more}
 
     def _recipe(self, what, *args):
-        recipe = KINDS[self.kind][0]
-        done = subprocess.run([RECIPES / f"{recipe}-{what}", self.directory, *map(str, args)], cwd=self.directory,
+        name = f"{KINDS[self.kind][0]}-{what}"
+        done = subprocess.run([recipe(name), self.directory, *map(str, args)], cwd=self.directory,
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120,
                               env=system.environment({"PATH": "/usr/bin:/usr/sbin:/bin:/sbin"}), **system.identity())
         if done.returncode != 0:
-            raise HarnessError(f"{recipe}-{what} failed\n{done.stdout}")
+            raise HarnessError(f"{name} failed\n{done.stdout}")
 
     def start(self):
         self._recipe("up", self.port, self.region)
@@ -129,10 +133,10 @@ class Server:
 def server(kind):
     directory = system.new_dir(kind)
     if KINDS[kind][0] == "rgw":
-        system.run([RECIPES / "mkca", directory])
+        system.run([recipe("mkca"), directory])
     one = Server(kind, directory, free_ports(), REGIONS[kind])
     # The guard's standard input ends with this process, however that ends.
-    subprocess.Popen(["/bin/sh", "-c", 'cat >/dev/null; exec "$0" "$1"', RECIPES / f"{KINDS[kind][0]}-down", directory],
+    subprocess.Popen(["/bin/sh", "-c", 'cat >/dev/null; exec "$0" "$1"', recipe(f"{KINDS[kind][0]}-down"), directory],
                      stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/",
                      start_new_session=True)
     one.start()

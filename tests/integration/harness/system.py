@@ -210,12 +210,17 @@ def sanitizer_mark(text):
 
 
 @functools.lru_cache(maxsize=None)
-def reachable_binary(path):
-    """`path`, or a copy of it where owner() cannot reach it (a build directory under /root)."""
+def reachable(path):
+    """`path`, a file or directory, or a copy of it where owner() cannot reach it (a clone under /root)."""
     path = Path(path).resolve()
-    if os.geteuid() != 0 or run(["test", "-x", path], check=False).rc == 0:
+    if os.geteuid() != 0 or run(["test", "-r", path, "-a", "-x", path.parent], check=False).rc == 0:
         return path
-    copy = new_dir("bin") / path.name
-    shutil.copy2(path, copy)
-    copy.chmod(0o755)
-    return own(copy)
+    copy = new_dir("reach") / path.name
+    if path.is_dir():
+        shutil.copytree(path, copy)
+    else:
+        shutil.copy2(path, copy)
+    for one in (copy, *copy.rglob("*")):
+        one.chmod(0o755)
+        own(one)
+    return copy
