@@ -5,6 +5,7 @@ Everything here is encrypted, whatever PGVIGIL_TEST_ENCRYPTION says of the other
 
 import contextlib
 import hashlib
+import json
 import os
 import pty
 import re
@@ -402,6 +403,24 @@ def test_copies_between_encrypted_repositories(scratch):
                       if path.is_file() and path.name != "pgvigil.json" and "/run/" not in str(path)}
                      for place in places.values())
     assert wanted == found and sum(name.suffix == ".cms" for name in wanted) > 4
+    site.pgvigil.run("verify", "--all", "--quiet")
+
+    # Damage is found, its cost told, and repaired as well.
+    backup = next(places["west"].rglob("backup.json")).parent.name
+    pack, manifest = (next(places["west"].rglob(pattern)) for pattern in ("pack/*/*.cms", "manifest.*.cms"))
+    segment = sorted(places["west"].rglob("wal/*/*/*[0-9A-F].zst.cms"))[-2]
+    names = (pack, manifest, segment)
+    whole = {path: path.read_bytes() for path in names}
+    pack.write_bytes(whole[pack][:100] + b"damage" + whole[pack][106:])
+    manifest.unlink()
+    segment.unlink()
+    done = site.pgvigil.run("verify", "--all", "--json", "--repository", "west", check=4)
+    found = {one["object"]: one for one in json.loads(done.stdout)["repositories"][0]["clusters"][0]["findings"]}
+    assert {path.name.removesuffix(".cms") for path in names} == {name.rsplit("/", 1)[-1].removesuffix(".cms")
+                                                                  for name in found}
+    assert all(one["lost_backups"] == [backup] for name, one in found.items() if "/wal/" not in f"/{name}")
+    site.pgvigil.run("verify", "--repair", "--repository", "west")
+    assert {path: path.read_bytes() for path in names} == whole
     site.pgvigil.run("verify", "--all", "--quiet")
 
 
