@@ -28,6 +28,9 @@ bool files_write(const char *path, const void *data, size_t length, mode_t mode,
 bool files_create(const char *path, const void *data, size_t length, mode_t mode,
                   struct error *err);
 
+/* A file without a name in a directory, for reading and writing. The caller closes it. */
+bool files_temporary(const char *directory, int *fd, struct error *err);
+
 /* write(2) and read(2) until all is done; read stops early only at end of file. */
 bool files_write_fd(int fd, const char *path, const void *data, size_t length, struct error *err);
 bool files_read_fd(int fd, const char *path, void *data, size_t length, size_t *got,

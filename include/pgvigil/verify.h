@@ -76,7 +76,7 @@ struct verify_cluster {
     uint64_t sealed_objects; /* read, but encrypted for keys that this host does not have */
     int64_t oldest;   /* when the object was read whose last reading is longest ago; 0: none was */
     uint64_t backups; /* that are committed */
-    uint64_t backups_mapped; /* whose maps were read and held against the packs */
+    uint64_t backups_mapped; /* whose manifests, and maps, were held against the packs */
     struct verify_finding *findings;
     size_t finding_count, finding_capacity;
 };

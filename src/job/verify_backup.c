@@ -5,9 +5,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "job/verify_map.h"
 #include "pgvigil/layout.h"
 #include "pgvigil/manifest.h"
 #include "pgvigil/mem.h"
+#include "pgvigil/pack.h"
 #include "pgvigil/process.h"
 #include "pgvigil/refs.h"
 
@@ -158,19 +160,60 @@ static bool check_row(const struct manifest_file *file, void *context, struct er
                      file->path, layout_pack(&file->map.frame.pack, name));
 }
 
+enum extent { ROWS, ROWS_AND_MAPS };
+
 static bool check_manifest(struct verify_walk *walk, const struct backup_info *info,
-                           struct error *err)
+                           enum extent extent, struct error *err)
 {
     struct manifest *manifest = NULL;
     struct refs refs = REFS_INIT;
     bool ok = refs_fetch(walk->repository, info->run, info->refs_sha256, &refs, err) &&
               manifest_fetch(walk->repository, info->run, info->manifest_sha256,
                              walk->config->state_dir, &manifest, err) &&
-              manifest_each(manifest, MANIFEST_BY_PATH, check_row, &refs, err);
+              manifest_each(manifest, MANIFEST_BY_PATH, check_row, &refs, err) &&
+              (extent == ROWS || verify_map_check(walk, manifest, &refs, err));
 
     manifest_free(manifest);
     refs_free(&refs);
     return ok;
+}
+
+/* Is it damage of a map pack, which was not due yet? */
+static const struct refs_pack *find_damaged(struct verify_walk *walk, const struct refs *refs,
+                                            const char *message)
+{
+    const struct refs_pack *found = NULL;
+    struct buffer bytes = BUFFER_INIT;
+    struct error ignored = ERROR_INIT;
+    char name[LAYOUT_NAME_SIZE];
+
+    for (size_t i = 0; i < refs->count && found == NULL; i++)
+        if (refs->packs[i].kind == REFS_MAP &&
+            strstr(message, layout_pack(&refs->packs[i].pack, name)) != NULL &&
+            !pack_fetch(walk->repository, &refs->packs[i], &bytes, &ignored) &&
+            ignored.code == ERROR_INTEGRITY)
+            found = &refs->packs[i];
+    buffer_free(&bytes);
+    return found;
+}
+
+/* What is wrong with rows and maps is told of the manifest, that leads to them, unless a pack is damaged. */
+static void blame_maps(struct verify_walk *walk, const struct backup_info *info,
+                       const struct error *why)
+{
+    const struct refs_pack *pack = NULL;
+    struct refs refs = REFS_INIT;
+    struct error ignored = ERROR_INIT;
+    char name[LAYOUT_NAME_SIZE];
+
+    if (refs_fetch(walk->repository, info->run, info->refs_sha256, &refs, &ignored))
+        pack = find_damaged(walk, &refs, why->message);
+    if (pack != NULL)
+        blame_once(walk, TRAILER_PACK, layout_pack(&pack->pack, name), pack->sha256, why);
+    else
+        blame_once(walk, TRAILER_MANIFEST, layout_manifest(info->run, name), info->manifest_sha256,
+                   why);
+    refs_free(&refs);
 }
 
 bool verify_backup_check_maps(struct verify_walk *walk, struct error *err)
@@ -178,23 +221,27 @@ bool verify_backup_check_maps(struct verify_walk *walk, struct error *err)
     const struct catalog *catalog = walk->survey->catalog;
     char name[LAYOUT_NAME_SIZE];
 
-    for (size_t i = 0; i < catalog->count; i++) {
+    /* Backups share most of their maps. From the newest on, whose maps are read in any case. */
+    for (size_t i = catalog->count; i-- > 0;) {
         const struct backup_info *info = catalog->backups[i];
         const struct verify_entry *entry = verify_walk_find(walk, layout_manifest(info->run, name));
+        const bool all = walk->request->extent == VERIFY_ALL || walk->result->backups_mapped == 0;
         const struct verify_entry *list;
         char refs[LAYOUT_NAME_SIZE];
 
         list = verify_walk_find(walk, layout_refs(info->run, refs));
         if (entry == NULL || !entry->chosen || entry->blamed || list == NULL || list->blamed)
             continue;
-        if (check_manifest(walk, info, err)) {
+        if (check_manifest(walk, info, all ? ROWS_AND_MAPS : ROWS, err)) {
             walk->result->backups_mapped++;
             continue;
         }
-        if (err->code != ERROR_INTEGRITY && err->code != ERROR_CONFIG)
+        /* A pack or list that is gone has a finding of its own. */
+        if (err->code != ERROR_INTEGRITY && err->code != ERROR_CONFIG &&
+            err->code != ERROR_NOT_FOUND)
             return false;
         if (err->code == ERROR_INTEGRITY)
-            blame_once(walk, TRAILER_MANIFEST, name, info->manifest_sha256, err);
+            blame_maps(walk, info, err);
         error_clear(err);
     }
     return true;

@@ -10,7 +10,8 @@
  * inventory and the survey. */
 bool verify_backup_check_parts(struct verify_walk *walk, struct error *err);
 
-/* Of the backups whose manifest is chosen: the manifest's rows and the maps. */
+/* Of the backups whose manifest is chosen: the manifest's rows; and of the newest of these, or with
+ * VERIFY_ALL of each, the maps. */
 bool verify_backup_check_maps(struct verify_walk *walk, struct error *err);
 
 /* Which backups each finding costs. */

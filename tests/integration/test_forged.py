@@ -377,6 +377,21 @@ def test_a_map(forgery, case):
     attempt(forgery, 4, said)
 
 
+@pytest.mark.parametrize("case, said", [
+    ("a frame behind the pack's end", "but behind its end"), ("a pack that is not in the list", "is no data pack"),
+    ("a map pack for data", "is no data pack"), ("blocks given to zeros", "is zeros by its map, but not by its digest"),
+    ("blocks not covered", "does not cover"), ("the leaf of another file", "of its map is another one"),
+    ("the root of another file", "that of another file"), ("a leaf behind its frame", "lies outside of its frame")])
+def test_verify_reads_maps(forgery, case, said):
+    """What the digests of objects cannot tell, as they are right."""
+    MAPS[case][0](forgery)
+    forgery.commit()
+    (found,) = forgery.copy.pgvigil.json("verify", check=4)["repositories"][0]["clusters"][0]["findings"]
+    assert found["object"].endswith("/manifest.sqlite.zst") and found["fault"] == "damaged"
+    assert said in found["why"] and FILE in found["why"]
+    assert found["lost_backups"] == [forgery.run]
+
+
 def test_a_map_frame_of_a_gigabyte(forgery):
     frame = bomb(1)
     number = forgery.add_pack("map", frame)
