@@ -9,14 +9,22 @@
 #include "pgvigil/error.h"
 
 struct backup_request {
-    int jobs; /* 0: as configured */
+    int jobs;  /* 0: as configured */
+    bool full; /* store everything anew, and read everything */
+};
+
+struct backup_result {
+    struct backup_info *info; /* the caller frees it */
+    int64_t base;             /* the backup that it builds on, or 0 */
+    uint64_t changed_bytes;   /* of blocks that were stored */
 };
 
 /*
- * Takes a backup and commits it. On success *info describes it (the caller frees it); page errors
- * are in it and no failure here: the caller reports them. On failure nothing is listed.
+ * Takes a backup and commits it. It is whole, and builds on the newest earlier one: blocks that are the
+ * same there are not stored again. On success *result describes it; page errors are in its info and no
+ * failure here: the caller reports them. On failure nothing is listed.
  */
 bool backup_run(const struct config *config, const struct backup_request *request,
-                struct backup_info **info, struct error *err);
+                struct backup_result *result, struct error *err);
 
 #endif

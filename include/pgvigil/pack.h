@@ -33,6 +33,10 @@ struct pack_frame {
 struct pack_set;
 struct pack_set *pack_set_new(struct repository *repository, int64_t run);
 void pack_set_free(struct pack_set *set);
+/* `fn` is given each map pack when it is stored, by the thread that did it. Before any is. */
+typedef bool (*pack_stored_fn)(const struct refs_pack *pack, const void *bytes, size_t length,
+                               void *context, struct error *err);
+void pack_set_on_map(struct pack_set *set, pack_stored_fn fn, void *context);
 /* The packs stored so far, sorted; borrowed. Not while writers are at work. */
 const struct refs *pack_set_refs(struct pack_set *set);
 
@@ -41,7 +45,7 @@ bool pack_writer_new(struct pack_set *set, enum refs_kind kind, int level,
                      struct pack_writer **writer, struct error *err);
 void pack_writer_free(struct pack_writer *writer); /* drops what was not flushed */
 
-/* Compresses one frame of `length` raw bytes holding `blocks` blocks (0 for maps). */
+/* Compresses one frame of `length` raw bytes holding `blocks` blocks, of maps so many items. */
 bool pack_writer_add(struct pack_writer *writer, const void *raw, size_t length, uint32_t blocks,
                      struct pack_frame *frame, struct error *err);
 /* Stores the pack begun, if any. */

@@ -42,7 +42,8 @@ struct repository {
     char *cluster;
     uint64_t system_identifier; /* 0: not selected yet */
     char *prefix;               /* "<cluster>/<system identifier>/" or NULL */
-    struct repository *sibling; /* owned: asked for what is missing or damaged here; or NULL */
+    /* Asked for what is missing or damaged here; or NULL. Owned, but for those of a repository_set. */
+    struct repository *sibling;
 };
 
 /* ERROR_STORE when the place or its pgvigil.json is missing (hint: mounted? `pgvigil init`?) or has

@@ -47,6 +47,9 @@ void repository_set_close(struct repository_set *set);
 /* Is this one open and not left out? */
 bool repository_set_has(const struct repository_set *set, size_t member);
 
+/* One of the open members, to read what all of them should have: it asks the others where it cannot. */
+struct repository *repository_set_reader(struct repository_set *set);
+
 /* Joins the open members that are chosen (NULL: all of them) to be written to at once. At least one
  * must be open and chosen. What was joined before no longer is. */
 void repository_set_join(struct repository_set *set, const bool *chosen);

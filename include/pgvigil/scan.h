@@ -14,6 +14,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/stat.h>
 #include <sys/types.h>
 
 #include "pgvigil/control.h"
@@ -26,14 +27,22 @@ enum scan_kind {
     SCAN_TABLESPACE /* the symbolic link pg_tblspc/<oid>; `link` is its target */
 };
 
+/* What of a file's status changes whenever its contents do; times in nanoseconds since 1970. */
+struct scan_facts {
+    uint64_t size;
+    int64_t modified, changed; /* mtime and ctime */
+    uint64_t inode, device;
+};
+
 struct scan_entry {
     char *path; /* relative to the data directory: "pg_tblspc/16400/PG_15_202209061/5/1259" */
     char *link; /* target of a tablespace's link (absolute), else NULL */
     enum scan_kind kind;
-    mode_t mode;          /* permission bits */
-    uint64_t size;        /* bytes when looked at; may change */
-    int64_t modified;     /* microseconds since 1970 */
-    uint32_t first_block; /* block number of a relation segment's first block */
+    mode_t mode;             /* permission bits */
+    uint64_t size;           /* bytes when looked at; may change */
+    int64_t modified;        /* microseconds since 1970 */
+    uint32_t first_block;    /* block number of a relation segment's first block */
+    struct scan_facts facts; /* of files, when they were looked at */
 };
 
 struct scan {
@@ -43,6 +52,8 @@ struct scan {
     char **skipped; /* paths left out that a person might miss: sockets, devices, foreign links */
     size_t skipped_count;
 };
+
+struct scan_facts scan_facts_of(const struct stat *status);
 
 /* Files that vanish during the walk are passed over. */
 bool scan_data_directory(const char *data_directory, const struct control *control,

@@ -6,6 +6,7 @@
 #include <inttypes.h>
 
 #include "cmd/cmd.h"
+#include "pgvigil/buffer.h"
 #include "pgvigil/clock.h"
 #include "pgvigil/layout.h"
 #include "pgvigil/log.h"
@@ -13,17 +14,34 @@
 #include "pgvigil/progress.h"
 #include "pgvigil/units.h"
 
-static void say_what_came(const struct backup_info *info, int64_t took)
+/* "181.9 MB in 975 files", or "12.3 MB of 4.2 GB in 975 files changed since 20261120T114210Z". */
+static void describe_contents(const struct backup_result *result, struct buffer *text)
 {
-    char run[CLOCK_COMPACT_SIZE], duration[UNITS_TEXT_SIZE];
-    char database[UNITS_TEXT_SIZE], stored[UNITS_TEXT_SIZE];
-    char start[WAL_LSN_TEXT_SIZE], stop[WAL_LSN_TEXT_SIZE];
+    const struct backup_info *info = result->info;
+    char database[UNITS_TEXT_SIZE], changed[UNITS_TEXT_SIZE], base[CLOCK_COMPACT_SIZE];
 
-    log_info("backup %s is complete: %s in %" PRIu64 " files, %s stored, WAL %s to %s, took %s",
-             layout_run_text(info->run, run), units_format_size(info->database_bytes, database),
-             info->file_count, units_format_size(info->stored_bytes, stored),
-             wal_format_lsn(info->start_lsn, start), wal_format_lsn(info->stop_lsn, stop),
-             units_format_duration(took, duration));
+    units_format_size(info->database_bytes, database);
+    if (result->base == 0)
+        buffer_append_format(text, "%s in %" PRIu64 " files", database, info->file_count);
+    else
+        buffer_append_format(text, "%s of %s in %" PRIu64 " files changed since %s",
+                             units_format_size(result->changed_bytes, changed), database,
+                             info->file_count, layout_run_text(result->base, base));
+}
+
+static void say_what_came(const struct backup_result *result, int64_t took)
+{
+    const struct backup_info *info = result->info;
+    char run[CLOCK_COMPACT_SIZE], duration[UNITS_TEXT_SIZE], stored[UNITS_TEXT_SIZE];
+    char start[WAL_LSN_TEXT_SIZE], stop[WAL_LSN_TEXT_SIZE];
+    struct buffer contents = BUFFER_INIT;
+
+    describe_contents(result, &contents);
+    log_info("backup %s is complete: %s, %s stored, WAL %s to %s, took %s",
+             layout_run_text(info->run, run), buffer_text(&contents),
+             units_format_size(info->stored_bytes, stored), wal_format_lsn(info->start_lsn, start),
+             wal_format_lsn(info->stop_lsn, stop), units_format_duration(took, duration));
+    buffer_free(&contents);
 }
 
 /* A backup with damaged pages is kept, as it may be the only one; but nobody may overlook it. */
@@ -48,10 +66,10 @@ static int judge(const struct backup_info *info)
 int cmd_backup(const char *config_name, int argc, char **argv)
 {
     struct backup_request request = {.jobs = 0};
-    bool full = false, quiet = false;
+    bool quiet = false;
     long jobs = 0;
     const struct option table[] = {
-        {"full", OPTION_FLAG, &full, NULL, "store everything anew (this version always does)"},
+        {"full", OPTION_FLAG, &request.full, NULL, "read and store everything anew"},
         {"jobs", OPTION_COUNT, &jobs, "N", "threads that read and compress"},
         {"quiet", OPTION_FLAG, &quiet, NULL, "say nothing unless something is wrong"},
         {0}};
@@ -61,7 +79,7 @@ int cmd_backup(const char *config_name, int argc, char **argv)
                                     .table = table};
     int64_t started = clock_monotonic();
     struct config *config;
-    struct backup_info *info;
+    struct backup_result result;
     struct error err = ERROR_INIT;
     int status;
     bool ok;
@@ -76,11 +94,11 @@ int cmd_backup(const char *config_name, int argc, char **argv)
     request.jobs = (int)jobs;
     if (!cmd_load_config(config_name, &config, &err))
         return cmd_fail(&err);
-    ok = backup_run(config, &request, &info, &err);
+    ok = backup_run(config, &request, &result, &err);
     if (ok) {
-        say_what_came(info, clock_monotonic() - started);
-        status = judge(info);
-        backup_info_free(info);
+        say_what_came(&result, clock_monotonic() - started);
+        status = judge(result.info);
+        backup_info_free(result.info);
         cmd_expire_after_backup(config);
     }
     config_free(config);

@@ -11,7 +11,9 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "job/backup_base.h"
 #include "job/backup_commit.h"
+#include "job/backup_refs.h"
 #include "job/backup_worker.h"
 #include "job/server_site.h"
 #include "pgvigil/clock.h"
@@ -22,6 +24,7 @@
 #include "pgvigil/mem.h"
 #include "pgvigil/process.h"
 #include "pgvigil/progress.h"
+#include "pgvigil/units.h"
 #include "pgvigil/version.h"
 
 #define START_TIMEOUT (INT64_C(60) * 60 * CLOCK_SECOND) /* a checkpoint may take its time */
@@ -30,6 +33,7 @@
 /* Everything one backup holds; free_backup lets go of all of it in any state. */
 struct backup {
     const struct config *config;
+    const struct backup_request *request;
     struct lock *lock;
     struct repository_set set;
     struct connection *connection;
@@ -37,10 +41,14 @@ struct backup {
     char *data_directory;
     struct control control;
     struct run *run;
+    struct backup_base base;
+    int64_t started; /* by this machine's clock, before the data directory was looked at */
+    struct map_cache *cache;
     struct backup_files *files;
     struct pack_set *packs;
     struct map_writer *maps;
     struct backup_reading reading;
+    struct refs refs; /* all packs that it needs */
     struct connection_backup_stop stop;
     struct backup_info *info;
 };
@@ -53,7 +61,10 @@ static void free_backup(struct backup *backup)
         close(backup->reading.directory);
     free(backup->reading.suspects);
     pthread_mutex_destroy(&backup->reading.mutex);
+    refs_free(&backup->refs);
     backup_files_free(backup->files);
+    map_cache_close(backup->cache);
+    backup_base_close(&backup->base);
     run_end(backup->run);
     connection_close(backup->connection); /* ends the backup mode if it is still on */
     free(backup->stop.label);
@@ -94,7 +105,21 @@ static bool prepare(struct backup *backup, struct error *err)
                              1, &backup->set, err))
         return false;
     repository_set_join(&backup->set, NULL);
-    return run_begin(backup->set.joint, "backup", 0, &backup->run, err);
+    return true;
+}
+
+/* Chooses what to build on, says so in the begin note, and only then looks whether it may. */
+static bool begin(struct backup *backup, struct error *err)
+{
+    struct backup_base *base = &backup->base;
+    const char *state_dir = backup->config->state_dir;
+
+    if (!backup->request->full &&
+        !backup_base_choose(base, &backup->set, state_dir, &backup->control, err))
+        return false;
+    return run_begin(backup->set.joint, "backup", base->info != NULL ? base->info->run : 0,
+                     &backup->run, err) &&
+           backup_base_open(base, &backup->set, state_dir, err);
 }
 
 /* What others have of WAL and these are owed, before the WAL of this backup is looked for there. */
@@ -128,6 +153,7 @@ static bool start(struct backup *backup, struct error *err)
     struct backup_info *info = backup->info;
 
     info->run = run_id(backup->run);
+    backup->started = clock_now();
     info->start_time = clock_now();
     snprintf(label, sizeof label, "pgvigil %s", layout_run_text(info->run, text));
     progress_start("waiting for the checkpoint", 0);
@@ -174,9 +200,43 @@ static bool find_files(struct backup *backup, struct error *err)
         return false;
     }
     ok = backup_files_new(backup->data_directory, scan, backup->control.checksum_version != 0,
-                          buffer_text(&outside), &backup->files, err);
+                          buffer_text(&outside), &backup->base, &backup->files, err);
     buffer_free(&outside);
     return ok;
+}
+
+static bool keep_map_pack(const struct refs_pack *pack, const void *bytes, size_t length,
+                          void *context, struct error *err)
+{
+    struct backup *backup = context;
+
+    return map_cache_keep(backup->cache, pack, bytes, length, err);
+}
+
+static bool open_cache(struct backup *backup, struct error *err)
+{
+    if (!map_cache_open(backup->config->state_dir, backup->files->secret, &backup->cache, err))
+        return false;
+    if (backup->base.info != NULL)
+        map_cache_build_on(backup->cache, &backup->base.refs, repository_set_reader(&backup->set));
+    pack_set_on_map(backup->packs, keep_map_pack, backup);
+    return true;
+}
+
+static void say_what_was_kept(const struct backup_files *files)
+{
+    char bytes[UNITS_TEXT_SIZE];
+    uint64_t kept_bytes = 0;
+    size_t kept = 0;
+
+    for (size_t i = 0; i < files->count; i++)
+        if (files->files[i].base.unchanged) {
+            kept++;
+            kept_bytes += files->files[i].size;
+        }
+    if (kept > 0)
+        log_debug("%zu unchanged files of %s were not read", kept,
+                  units_format_size(kept_bytes, bytes));
 }
 
 static bool copy_files(struct backup *backup, int jobs, struct error *err)
@@ -187,6 +247,8 @@ static bool copy_files(struct backup *backup, int jobs, struct error *err)
     if (!find_files(backup, err))
         return false;
     backup->packs = pack_set_new(backup->set.joint, backup->info->run);
+    if (!open_cache(backup, err))
+        return false;
     if (!map_writer_new(backup->packs, level, backup_files_placed, &backup->maps, err))
         return false;
     backup->files->maps = backup->maps;
@@ -195,10 +257,13 @@ static bool copy_files(struct backup *backup, int jobs, struct error *err)
     reading->files = backup->files;
     reading->packs = backup->packs;
     reading->maps = backup->maps;
+    reading->cache = backup->cache;
     if (!backup_worker_run(reading, jobs, err) || !map_writer_finish(backup->maps, err))
         return false;
+    say_what_was_kept(backup->files);
     backup_files_drop_unlogged(backup->files, reading->directory);
-    return true;
+    return backup_refs_count(backup->files, backup->cache, pack_set_refs(backup->packs),
+                             &backup->refs, err);
 }
 
 /* Timeline and start as the server's own backup_label states them. */
@@ -316,7 +381,7 @@ static bool commit(struct backup *backup, struct error *err)
                                   .state_dir = backup->config->state_dir,
                                   .files = backup->files,
                                   .stop = &backup->stop,
-                                  .refs = pack_set_refs(backup->packs),
+                                  .refs = &backup->refs,
                                   .info = backup->info};
 
     repository_set_drop_failed(&backup->set);
@@ -329,21 +394,37 @@ static bool commit(struct backup *backup, struct error *err)
     return backup_commit(&whole, err);
 }
 
-bool backup_run(const struct config *config, const struct backup_request *request,
-                struct backup_info **info, struct error *err)
+/* The backup is taken, whatever comes of this: without it the next one takes longer. */
+static void remember(struct backup *backup)
 {
-    struct backup backup = {.config = config, .reading = {.directory = -1}};
+    struct error err = ERROR_INIT;
+
+    if (backup_files_remember(backup->files, backup->info, backup->started,
+                              backup->config->state_dir, &err) &&
+        map_cache_prune(backup->cache, &backup->refs, &err))
+        return;
+    error_context(&err, "could not remember the files of this backup");
+    log_error(LOG_WARNING, &err);
+}
+
+bool backup_run(const struct config *config, const struct backup_request *request,
+                struct backup_result *result, struct error *err)
+{
+    struct backup backup = {.config = config, .request = request, .reading = {.directory = -1}};
     int jobs = request->jobs > 0 ? request->jobs : config->backup.jobs;
     bool ok;
 
     pthread_mutex_init(&backup.reading.mutex, NULL);
     backup.info = mem_calloc(1, sizeof *backup.info);
-    ok = prepare(&backup, err) && start(&backup, err) && copy_files(&backup, jobs, err) &&
-         stop(&backup, err) && commit(&backup, err);
+    ok = prepare(&backup, err) && begin(&backup, err) && start(&backup, err) &&
+         copy_files(&backup, jobs, err) && stop(&backup, err) && commit(&backup, err);
     progress_stop();
     if (ok) {
         warn_of_left_out(&backup);
-        *info = backup.info;
+        remember(&backup);
+        *result = (struct backup_result){.info = backup.info,
+                                         .base = backup.base.info ? backup.base.info->run : 0,
+                                         .changed_bytes = atomic_load(&backup.reading.changed)};
         backup.info = NULL;
     }
     free_backup(&backup);

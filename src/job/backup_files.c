@@ -34,6 +34,7 @@ static void add_scanned(struct backup_files *files, const struct scan_entry *ent
     file->relation = entry->kind == SCAN_RELATION;
     file->pages = checksums && file->relation;
     file->planned = file->kind == MANIFEST_FILE ? entry->size : 0;
+    file->facts = entry->facts;
     if (strcmp(entry->path, CONTROL_PATH) == 0)
         files->control = file;
 }
@@ -52,6 +53,7 @@ static void add_outside(struct backup_files *files, const char *path)
     file->mode = status.st_mode & 07777;
     file->modified = status.st_mtim.tv_sec * CLOCK_SECOND + status.st_mtim.tv_nsec / 1000;
     file->planned = (uint64_t)status.st_size;
+    file->facts = scan_facts_of(&status);
     files->count++;
 }
 
@@ -89,11 +91,67 @@ static void find_outside(struct backup_files *files, const char *data_directory,
     }
 }
 
+static int compare_to_path(const void *path, const void *file)
+{
+    return strcmp(path, ((const struct backup_file *)file)->path);
+}
+
+static struct backup_file *find_file(struct backup_files *files, const char *path)
+{
+    struct backup_file *outside = files->files + files->scan->count;
+
+    if (path[0] != '/')
+        return bsearch(path, files->files, files->scan->count, sizeof *files->files,
+                       compare_to_path);
+    for (; outside < files->files + files->count; outside++)
+        if (strcmp(outside->path, path) == 0)
+            return outside;
+    return NULL;
+}
+
+struct attaching {
+    struct backup_files *files;
+    struct known_files_clock clock;
+};
+
+static bool attach(const struct known_file *known, void *context, struct error *err)
+{
+    const struct attaching *attaching = context;
+    const struct backup_base *base = attaching->files->base;
+    struct backup_file *file = find_file(attaching->files, known->path);
+
+    (void)err;
+    if (file == NULL || (file->kind != MANIFEST_FILE && file->kind != MANIFEST_CONFIG))
+        return true;
+    file->base.size = known->size;
+    file->base.crc32c = known->crc32c;
+    file->base.root = known->map;
+    file->base.unchanged =
+        base->known != NULL && file != attaching->files->control &&
+        known_files_trust(known_files_meta(base->known), known, &file->facts, &attaching->clock);
+    atomic_init(&file->base.known, known->size > 0);
+    return true;
+}
+
+/* Finds each file of the base again, or a secret for a backup without one. */
+static bool attach_base(struct backup_files *files, struct error *err)
+{
+    struct attaching attaching = {.files = files};
+
+    if (files->base->info == NULL)
+        return digest_random(files->secret, sizeof files->secret, err);
+    memcpy(files->secret, files->base->secret, sizeof files->secret);
+    known_files_clock_read(&attaching.clock);
+    return backup_base_each(files->base, attach, &attaching, err);
+}
+
 bool backup_files_new(const char *data_directory, struct scan *scan, bool checksums,
-                      const char *outside, struct backup_files **files, struct error *err)
+                      const char *outside, struct backup_base *base, struct backup_files **files,
+                      struct error *err)
 {
     struct backup_files *new = mem_calloc(1, sizeof *new);
 
+    new->base = base;
     new->scan = scan;
     pthread_mutex_init(&new->mutex, NULL);
     find_outside(new, data_directory, outside);
@@ -107,7 +165,7 @@ bool backup_files_new(const char *data_directory, struct scan *scan, bool checks
     if (new->control == NULL)
         error_set(err, ERROR_INTEGRITY, "there is no \"%s\" in \"%s\"", CONTROL_PATH,
                   data_directory);
-    if (new->control == NULL || !digest_random(new->secret, sizeof new->secret, err)) {
+    if (new->control == NULL || !attach_base(new, err)) {
         backup_files_free(new);
         return false;
     }
@@ -149,7 +207,8 @@ static void start_file(struct backup_file *file)
 
 static bool to_be_read(const struct backup_file *file)
 {
-    return (file->kind == MANIFEST_FILE || file->kind == MANIFEST_CONFIG) && file->planned > 0;
+    return (file->kind == MANIFEST_FILE || file->kind == MANIFEST_CONFIG) && file->planned > 0 &&
+           !file->base.unchanged;
 }
 
 bool backup_files_next(struct backup_files *files, struct backup_piece *piece)
@@ -181,6 +240,16 @@ struct backup_piece backup_files_control(struct backup_files *files)
     return (struct backup_piece){.file = files->control, .chunk = 0};
 }
 
+/* Are all leaves where those of the base's root are, in a pack that may be built on? */
+static bool has_base_root(const struct backup_file *file)
+{
+    const struct backup_file_base *base = &file->base;
+
+    return atomic_load(&base->known) && base->size == file->size &&
+           atomic_load(&file->leaves_kept) == map_leaf_count(file->size) &&
+           backup_base_lends(file->files->base, &base->root.frame.pack);
+}
+
 /* All leaves of the file lie somewhere and its size is known: its root can be written. */
 static bool add_root(struct backup_file *file, struct error *err)
 {
@@ -192,7 +261,9 @@ static bool add_root(struct backup_file *file, struct error *err)
     struct buffer item = BUFFER_INIT;
     bool ok = true;
 
-    if (root.leaf_count > 0) {
+    if (has_base_root(file)) {
+        file->root = file->base.root;
+    } else if (root.leaf_count > 0) {
         map_encode_root(&root, &item);
         ok = map_writer_add(files->maps, item.data, item.length, file, BACKUP_ROOT_SLOT, err);
         buffer_free(&item);
@@ -219,6 +290,27 @@ bool backup_files_placed(void *owner, uint32_t slot, const struct map_place *pla
         return true;
     }
     file->leaves[slot] = *place;
+    return account_parts(file, 1, err);
+}
+
+bool backup_files_leaf_kept(struct backup_file *file, uint32_t number,
+                            const struct map_place *place, struct error *err)
+{
+    atomic_fetch_add(&file->leaves_kept, 1);
+    return backup_files_placed(file, number, place, err);
+}
+
+void backup_files_begin_kept(struct backup_file *file)
+{
+    file->size = file->base.size;
+    file->crc32c = file->base.crc32c;
+    start_file(file);
+    free(file->chunks);
+    file->chunks = NULL;
+}
+
+bool backup_files_end_kept(struct backup_file *file, struct error *err)
+{
     return account_parts(file, 1, err);
 }
 
@@ -272,4 +364,33 @@ void backup_files_drop_unlogged(struct backup_files *files, int directory)
         file->gone = faccessat(directory, init, F_OK, 0) == 0;
         free(init);
     }
+}
+
+bool backup_files_remember(const struct backup_files *files, const struct backup_info *info,
+                           int64_t started, const char *state_dir, struct error *err)
+{
+    struct known_files_meta meta = {
+        .run = info->run, .system_identifier = info->system_identifier, .started = started};
+    struct buffer out = BUFFER_INIT;
+    bool ok;
+
+    memcpy(meta.manifest_sha256, info->manifest_sha256, sizeof meta.manifest_sha256);
+    memcpy(meta.secret, files->secret, sizeof meta.secret);
+    known_files_clock_read(&meta.clock);
+    known_files_begin(&meta, &out);
+    for (size_t i = 0; i < files->count; i++) {
+        const struct backup_file *file = &files->files[i];
+        const struct known_file known = {.path = file->path,
+                                         .size = file->size,
+                                         .crc32c = file->crc32c,
+                                         .map = file->root,
+                                         .remembered = !file->suspect,
+                                         .facts = file->facts};
+
+        if (!file->gone && file->size > 0)
+            known_files_add(&known, &out);
+    }
+    ok = known_files_write(state_dir, &out, err);
+    buffer_free(&out);
+    return ok;
 }

@@ -17,6 +17,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "job/backup_base.h"
 #include "pgvigil/manifest.h"
 #include "pgvigil/map.h"
 #include "pgvigil/scan.h"
@@ -33,6 +34,15 @@ struct backup_chunk {
     enum backup_chunk_state state;
 };
 
+/* The same file in the base. */
+struct backup_file_base {
+    atomic_bool known; /* it had this file, not empty, and its map can be read */
+    bool unchanged;    /* by the strict rule: it need not be read */
+    uint64_t size;
+    uint32_t crc32c;
+    struct map_place root;
+};
+
 struct backup_file {
     struct backup_files *files;
     const char *path; /* as in the manifest */
@@ -42,8 +52,11 @@ struct backup_file {
     int64_t modified;
     uint32_t first_block;
     bool relation;
-    bool pages; /* its pages carry checksums to be verified */
-    bool gone;  /* vanished: not in the backup */
+    bool pages;              /* its pages carry checksums to be verified */
+    bool gone;               /* vanished: not in the backup */
+    atomic_bool suspect;     /* pages were wrong: it is to be read again next time */
+    struct scan_facts facts; /* before it was read */
+    struct backup_file_base base;
 
     uint64_t planned; /* bytes when the directory was scanned */
     uint64_t size;    /* bytes in the backup */
@@ -54,7 +67,8 @@ struct backup_file {
     struct backup_chunk *chunks;
     struct map_place *leaves;
     atomic_uint chunks_left;
-    atomic_uint parts_left; /* leaves not yet placed, and one for the reading itself */
+    atomic_uint parts_left;  /* leaves not yet placed, and one for the reading itself */
+    atomic_uint leaves_kept; /* so many lie where they lie in the base */
 };
 
 /* A piece of work for one worker. */
@@ -71,17 +85,19 @@ struct backup_files {
     size_t count;
     struct backup_file *control; /* global/pg_control, which no piece ever names */
     unsigned char secret[DIGEST_SECRET_SIZE];
-    struct map_writer *maps; /* borrowed */
+    struct map_writer *maps;  /* borrowed */
+    struct backup_base *base; /* borrowed */
 
     pthread_mutex_t mutex; /* guards the two below */
     size_t next_file;
     uint32_t next_chunk;
 };
 
-/* Takes scan over. `outside` is text, one absolute path a line; paths below data_directory and
+/* Takes scan over; base is borrowed and gives the secret, if there is one. `outside` is text, one absolute path a line; paths below data_directory and
  * such that are no readable files are passed over, the latter with a warning. */
 bool backup_files_new(const char *data_directory, struct scan *scan, bool checksums,
-                      const char *outside, struct backup_files **files, struct error *err);
+                      const char *outside, struct backup_base *base, struct backup_files **files,
+                      struct error *err);
 void backup_files_free(struct backup_files *files);
 
 /* The next piece; false when there is none left. */
@@ -89,6 +105,18 @@ bool backup_files_next(struct backup_files *files, struct backup_piece *piece);
 
 /* The piece of global/pg_control, to be read when all others have been. */
 struct backup_piece backup_files_control(struct backup_files *files);
+
+/* A leaf that is as it was in the base, where it lies. */
+bool backup_files_leaf_kept(struct backup_file *file, uint32_t number,
+                            const struct map_place *place, struct error *err);
+
+/* A file that is as it was in the base: each leaf is kept, or given to the map writer, in between. */
+void backup_files_begin_kept(struct backup_file *file);
+bool backup_files_end_kept(struct backup_file *file, struct error *err);
+
+/* After the commit: for the next backup, in the local cache. */
+bool backup_files_remember(const struct backup_files *files, const struct backup_info *info,
+                           int64_t started, const char *state_dir, struct error *err);
 
 /* When all has been read: an unlogged relation whose init fork came to be meanwhile (an index is built
  * before it has one) is left out, or the end of recovery could not make it anew. */

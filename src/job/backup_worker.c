@@ -1,9 +1,8 @@
 /*
  * backup_worker.c - one thread of a backup
  *
- * One pass over the bytes: a leaf (2 MiB) is read into memory, its pages are verified, each block
- * is digested, runs of blocks that are not all zero are compressed into frames of the worker's own
- * pack.
+ * One pass over the bytes: a leaf (2 MiB) is read into memory, its pages are verified, and
+ * backup_leaf.c stores what is new of it.
  */
 #include "job/backup_worker.h"
 
@@ -13,6 +12,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "job/backup_leaf.h"
 #include "pgvigil/clock.h"
 #include "pgvigil/control.h"
 #include "pgvigil/crc32c.h"
@@ -29,14 +29,13 @@
 struct worker {
     struct backup_reading *reading;
     struct workers *workers;
-    struct pack_writer *pack;
+    struct backup_leaf *leaf;
     unsigned char *bytes; /* one leaf's */
-    struct map_leaf leaf;
-    struct buffer item;
 };
 
 static void note_suspect(struct backup_reading *reading, const struct backup_suspect *suspect)
 {
+    atomic_store(&suspect->file->suspect, true);
     pthread_mutex_lock(&reading->mutex);
     reading->suspects = mem_grow(reading->suspects, reading->suspect_count,
                                  &reading->suspect_capacity, sizeof *reading->suspects);
@@ -45,8 +44,8 @@ static void note_suspect(struct backup_reading *reading, const struct backup_sus
 }
 
 /* Reads one page again until its checksum holds or patience ends. What was read last counts. */
-static bool reread_page(struct worker *worker, const struct backup_file *file, int fd,
-                        uint64_t offset, unsigned char *page, uint32_t block, struct error *err)
+static bool reread_page(struct worker *worker, struct backup_file *file, int fd, uint64_t offset,
+                        unsigned char *page, uint32_t block, struct error *err)
 {
     size_t got = PACK_BLOCK;
 
@@ -65,8 +64,8 @@ static bool reread_page(struct worker *worker, const struct backup_file *file, i
     return true;
 }
 
-static bool verify_pages(struct worker *worker, const struct backup_file *file, int fd,
-                         uint64_t offset, size_t length, struct error *err)
+static bool verify_pages(struct worker *worker, struct backup_file *file, int fd, uint64_t offset,
+                         size_t length, struct error *err)
 {
     for (size_t at = 0; at + PACK_BLOCK <= length; at += PACK_BLOCK) {
         uint32_t block = file->first_block + (uint32_t)((offset + at) / PACK_BLOCK);
@@ -76,66 +75,6 @@ static bool verify_pages(struct worker *worker, const struct backup_file *file, 
             return false;
     }
     return true;
-}
-
-static size_t block_length(size_t index, size_t length)
-{
-    size_t left = length - index * PACK_BLOCK;
-
-    return left < PACK_BLOCK ? left : PACK_BLOCK;
-}
-
-/* Blocks [from, to) of the leaf become one run: stored as one frame, or none if they are zeros. */
-static bool add_run(struct worker *worker, size_t from, size_t to, size_t length, bool zeros,
-                    struct error *err)
-{
-    struct map_run *run = &worker->leaf.run[worker->leaf.runs++];
-    size_t begin = from * PACK_BLOCK;
-    size_t end = (to - 1) * PACK_BLOCK + block_length(to - 1, length);
-
-    *run = (struct map_run){.count = (uint16_t)(to - from)};
-    return zeros || pack_writer_add(worker->pack, worker->bytes + begin, end - begin,
-                                    (uint32_t)(to - from), &run->frame, err);
-}
-
-/* Digests the blocks of the leaf in memory and stores them. */
-static bool store_blocks(struct worker *worker, size_t length, struct error *err)
-{
-    struct map_leaf *leaf = &worker->leaf;
-    size_t from = 0;
-    bool zeros = false;
-
-    leaf->blocks = (uint16_t)((length + PACK_BLOCK - 1) / PACK_BLOCK);
-    leaf->runs = 0;
-    for (size_t i = 0; i < leaf->blocks; i++) {
-        const unsigned char *block = worker->bytes + i * PACK_BLOCK;
-        bool zero = page_is_zero(block, block_length(i, length));
-
-        leaf->digests[i] =
-            digest_block(block, block_length(i, length), worker->reading->files->secret);
-        if (i > from && (zero != zeros || (!zero && i - from == PACK_FRAME_BLOCKS))) {
-            if (!add_run(worker, from, i, length, zeros, err))
-                return false;
-            from = i;
-        }
-        zeros = zero;
-    }
-    return add_run(worker, from, leaf->blocks, length, zeros, err);
-}
-
-/* One leaf's bytes are in memory: stores them and its map. */
-static bool store_leaf(struct worker *worker, struct backup_file *file, uint32_t number,
-                       size_t length, struct error *err)
-{
-    worker->leaf.key = map_key(file->path, worker->reading->files->secret);
-    worker->leaf.number = number;
-    if (!store_blocks(worker, length, err))
-        return false;
-    buffer_clear(&worker->item);
-    map_encode_leaf(&worker->leaf, &worker->item);
-    progress_add(length);
-    return map_writer_add(worker->reading->maps, worker->item.data, worker->item.length, file,
-                          number, err);
 }
 
 static bool read_chunk(struct worker *worker, const struct backup_piece *piece, int fd,
@@ -158,7 +97,8 @@ static bool read_chunk(struct worker *worker, const struct backup_piece *piece, 
             break;
         if (file->pages && !verify_pages(worker, file, fd, offset, got, err))
             return false;
-        if (!store_leaf(worker, file, (uint32_t)(offset / BACKUP_LEAF_BYTES), got, err))
+        if (!backup_leaf_store(worker->leaf, file, (uint32_t)(offset / BACKUP_LEAF_BYTES),
+                               worker->bytes, got, err))
             return false;
         chunk->crc32c = crc32c(chunk->crc32c, worker->bytes, got);
         chunk->length += got;
@@ -193,7 +133,7 @@ static bool read_control(struct worker *worker, struct error *err)
     size_t length;
 
     if (!control_read(worker->reading->data_directory, &control, worker->bytes, &length, err) ||
-        !store_leaf(worker, piece.file, 0, length, err))
+        !backup_leaf_store(worker->leaf, piece.file, 0, worker->bytes, length, err))
         return false;
     return backup_files_chunk_done(
         &piece,
@@ -210,7 +150,7 @@ static bool read_all(struct worker *worker, struct error *err)
     /* whoever is the last at work knows that all else has been read */
     if (atomic_fetch_sub(&worker->reading->at_work, 1) == 1 && !read_control(worker, err))
         return false;
-    return pack_writer_flush(worker->pack, err);
+    return backup_leaf_flush(worker->leaf, err);
 }
 
 static bool work(struct workers *workers, int number, void *context, struct error *err)
@@ -223,19 +163,40 @@ static bool work(struct workers *workers, int number, void *context, struct erro
     worker->reading = context;
     worker->workers = workers;
     ok = mem_try_alloc(&bytes, BACKUP_LEAF_BYTES, err) &&
-         pack_writer_new(worker->reading->packs, REFS_DATA, worker->reading->level, &worker->pack,
-                         err);
+         backup_leaf_new(worker->reading, &worker->leaf, err);
     worker->bytes = bytes;
     ok = ok && read_all(worker, err);
-    pack_writer_free(worker->pack);
-    buffer_free(&worker->item);
+    backup_leaf_free(worker->leaf);
     free(worker->bytes);
     free(worker);
+    return ok;
+}
+
+/* Which of the unchanged files can be kept must be known before the others are read. */
+static bool keep_files(struct workers *workers, int number, void *context, struct error *err)
+{
+    struct backup_reading *reading = context;
+    struct backup_leaf *leaf;
+    bool ok = true;
+    size_t next;
+
+    (void)number;
+    if (!backup_leaf_new(reading, &leaf, err))
+        return false;
+    while (ok && (next = atomic_fetch_add(&reading->next_kept, 1)) < reading->files->count) {
+        struct backup_file *file = &reading->files->files[next];
+
+        ok = !file->base.unchanged ||
+             (workers_check(workers, err) && backup_leaf_keep_file(leaf, file, err));
+    }
+    backup_leaf_free(leaf);
     return ok;
 }
 
 bool backup_worker_run(struct backup_reading *reading, int jobs, struct error *err)
 {
     atomic_init(&reading->at_work, jobs);
+    if (reading->files->base->known != NULL && !workers_run(jobs, keep_files, reading, err))
+        return false;
     return workers_run(jobs, work, reading, err);
 }

@@ -14,7 +14,7 @@
 /* A page whose checksum did not hold however often it was read. Whether it counts is known only
  * when the backup stops: a page changed between start and stop will be rewritten by replay. */
 struct backup_suspect {
-    const struct backup_file *file;
+    struct backup_file *file;
     uint32_t block;
     uint64_t lsn;
 };
@@ -26,7 +26,10 @@ struct backup_reading {
     struct backup_files *files;
     struct pack_set *packs;
     struct map_writer *maps;
-    atomic_int at_work; /* workers that may still read */
+    struct map_cache *cache; /* or NULL, where there is no base */
+    atomic_ullong changed;   /* bytes of blocks that were stored */
+    atomic_size_t next_kept; /* files that may be kept, of which so many have been looked at */
+    atomic_int at_work;      /* workers that may still read */
 
     pthread_mutex_t mutex; /* guards the suspects */
     struct backup_suspect *suspects;
@@ -34,7 +37,7 @@ struct backup_reading {
     size_t suspect_capacity;
 };
 
-/* Reads all files with `jobs` threads; pg_control comes last. All packs but the maps' are stored
+/* Sorts out the files that have not changed, then reads all others with `jobs` threads; pg_control comes last. All packs but the maps' are stored
  * then. */
 bool backup_worker_run(struct backup_reading *reading, int jobs, struct error *err);
 

@@ -112,6 +112,20 @@ static bool find_first_block(const struct walk *walk, const char *name, enum pla
     return block < UINT32_MAX;
 }
 
+static int64_t nanoseconds(const struct timespec *moment)
+{
+    return (int64_t)moment->tv_sec * CLOCK_SECOND * 1000 + moment->tv_nsec;
+}
+
+struct scan_facts scan_facts_of(const struct stat *status)
+{
+    return (struct scan_facts){.size = (uint64_t)status->st_size,
+                               .modified = nanoseconds(&status->st_mtim),
+                               .changed = nanoseconds(&status->st_ctim),
+                               .inode = status->st_ino,
+                               .device = status->st_dev};
+}
+
 static void add_file(struct walk *walk, const char *path, const char *name, enum place place,
                      const struct stat *status)
 {
@@ -124,6 +138,7 @@ static void add_file(struct walk *walk, const char *path, const char *name, enum
     entry->modified =
         (int64_t)status->st_mtim.tv_sec * CLOCK_SECOND + status->st_mtim.tv_nsec / 1000;
     entry->first_block = relation ? first_block : 0;
+    entry->facts = scan_facts_of(status);
     walk->scan->total_bytes += entry->size;
 }
 

@@ -220,8 +220,8 @@ static bool write_frame(struct map_writer *writer, struct error *err)
 
     if (count == 0)
         return true;
-    ok = pack_writer_add(writer->pack, writer->frame.data, writer->frame.length, 0, &place.frame,
-                         err);
+    ok = pack_writer_add(writer->pack, writer->frame.data, writer->frame.length, (uint32_t)count,
+                         &place.frame, err);
     buffer_clear(&writer->frame);
     writer->pending = NULL;
     writer->pending_count = writer->pending_capacity = 0;

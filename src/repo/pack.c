@@ -19,6 +19,8 @@
 struct pack_set {
     struct repository *repository;
     int64_t run;
+    pack_stored_fn on_map; /* or NULL */
+    void *on_map_context;
     pthread_mutex_t mutex; /* guards next and refs */
     uint32_t next;
     struct refs refs;
@@ -52,6 +54,12 @@ void pack_set_free(struct pack_set *set)
     refs_free(&set->refs);
     pthread_mutex_destroy(&set->mutex);
     free(set);
+}
+
+void pack_set_on_map(struct pack_set *set, pack_stored_fn fn, void *context)
+{
+    set->on_map = fn;
+    set->on_map_context = context;
 }
 
 const struct refs *pack_set_refs(struct pack_set *set)
@@ -115,8 +123,9 @@ bool pack_writer_add(struct pack_writer *writer, const void *raw, size_t length,
     return true;
 }
 
-static void note_pack(struct pack_writer *writer, const struct trailer *trailer)
+static bool note_pack(struct pack_writer *writer, const struct trailer *trailer, struct error *err)
 {
+    struct pack_set *set = writer->set;
     struct refs_pack stored = {.pack = writer->pack,
                                .size = trailer->stored_length + TRAILER_SIZE,
                                .kind = writer->kind,
@@ -124,9 +133,11 @@ static void note_pack(struct pack_writer *writer, const struct trailer *trailer)
                                .live = writer->blocks};
 
     memcpy(stored.sha256, trailer->stored_sha256, DIGEST_SHA256_SIZE);
-    pthread_mutex_lock(&writer->set->mutex);
-    refs_add(&writer->set->refs, &stored);
-    pthread_mutex_unlock(&writer->set->mutex);
+    pthread_mutex_lock(&set->mutex);
+    refs_add(&set->refs, &stored);
+    pthread_mutex_unlock(&set->mutex);
+    return writer->kind != REFS_MAP || set->on_map == NULL ||
+           set->on_map(&stored, writer->bytes, writer->used, set->on_map_context, err);
 }
 
 bool pack_writer_flush(struct pack_writer *writer, struct error *err)
@@ -146,7 +157,8 @@ bool pack_writer_flush(struct pack_writer *writer, struct error *err)
                   writer->set->repository->name, "somebody else's object has this name");
         return error_hint(err, "is the same run under way on another host?");
     }
-    note_pack(writer, &trailer);
+    if (!note_pack(writer, &trailer, err))
+        return false;
     writer->pack.number = 0;
     return true;
 }

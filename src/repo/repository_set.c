@@ -213,10 +213,29 @@ static void part(struct repository_set *set)
 void repository_set_close(struct repository_set *set)
 {
     part(set);
-    for (size_t i = 0; i < set->count; i++)
+    for (size_t i = 0; i < set->count; i++) {
+        if (set->members[i].repository)
+            set->members[i].repository->sibling = NULL;
         repository_close(set->members[i].repository);
+    }
     free(set->members);
     *set = (struct repository_set){.config = NULL};
+}
+
+struct repository *repository_set_reader(struct repository_set *set)
+{
+    struct repository *first = NULL, *last = NULL;
+
+    for (size_t i = 0; i < set->count; i++) {
+        if (!repository_set_has(set, i))
+            continue;
+        if (last)
+            last->sibling = set->members[i].repository;
+        last = set->members[i].repository;
+        last->sibling = NULL;
+        first = first ? first : last;
+    }
+    return first;
 }
 
 void repository_set_join(struct repository_set *set, const bool *chosen)

@@ -1,0 +1,159 @@
+"""A backup stores what has changed since the last one, is whole all the same, and is right whatever came of the cache."""
+
+import ctypes
+import os
+import re
+import shutil
+import struct
+
+import pytest
+from backup_tools import assert_says, backups
+from harness import compare_directories, run, system
+from test_backup_content import NOT_COMPARED
+
+MINUTES = 5 * 60 * 1000000  # microseconds
+
+
+@pytest.fixture
+def quiet(make_site):
+    """A cluster that does nothing by itself, with a table of some megabytes."""
+    site = make_site(settings={"autovacuum": "off", "bgwriter_lru_maxpages": 0, "checkpoint_timeout": "1h"})
+    site.cluster.sql("create table big (a int primary key, b text);"
+                     "insert into big select g, repeat(md5(g::text), 20) from generate_series(1, 12000) g")
+    return site
+
+
+def take(site, *args):
+    """A backup: its record, what was said, and a copy of the data directory, as it is and will not be any more."""
+    before = set(backups(site))
+    done = site.pgvigil.run("-v", "backup", "--jobs", "2", *args)
+    (name,) = set(backups(site)) - before
+    copy = site.scratch.path / f"copy-{name}"
+    run(["cp", "-a", "--reflink=auto", site.cluster.data, copy])
+    return backups(site)[name], done, copy
+
+
+def assert_whole(site, backup, copy, directory="again"):
+    """Restored, it is page by page what the data directory was."""
+    restored = site.restore(directory, "--backup", backup["run"], "--target", "immediate", start=False)
+    differences = [line for line in compare_directories(copy, restored.data, ignore=NOT_COMPARED)
+                   if not line.endswith("/pg_internal.init")]
+    assert differences == []
+    shutil.rmtree(restored.data)
+
+
+def refs(site, backup):
+    """The list of packs: (name, size, kind, blocks, live)."""
+    stored = next(site.repository.glob(f"*/*/backup/{backup['run']}/refs.zst"))
+    lines = run(["zstd", "-dqc", stored]).stdout.splitlines()
+    assert lines[0] == "pgvigil refs 1"
+    return [(f[0], int(f[1]), f[3], int(f[4]), int(f[5])) for f in (line.split("\t") for line in lines[1:])]
+
+
+def settle(site):
+    """The cache says that the last backup began minutes later, so that files written just before it count as settled."""
+    xxhash = ctypes.CDLL("libxxhash.so.0")
+    xxhash.XXH3_64bits_withSecret.restype = ctypes.c_uint64
+    path = site.state_dir / "cache" / "known"
+    content = bytearray(path.read_bytes())
+    started = 16 + 192 + 8 + 8 + 32
+    struct.pack_into("<q", content, started, struct.unpack_from("<q", content, started)[0] + MINUTES)
+    body, secret = bytes(content[:-8]), bytes(content[16:16 + 192])
+    seal = xxhash.XXH3_64bits_withSecret(body, ctypes.c_size_t(len(body)), secret, ctypes.c_size_t(192))
+    path.write_bytes(body + struct.pack("<Q", seal))
+
+
+def change(site, start, rows=20):
+    site.cluster.sql("update big set b = b || '!' where a between %s and %s", start, start + rows)
+
+
+def test_only_what_changed_is_stored(quiet):
+    first, done, first_copy = take(quiet)
+    assert "changed since" not in done.stderr
+    change(quiet, 100)
+    second, done, second_copy = take(quiet)
+    assert f"changed since {first['run']}" in done.stderr
+    assert second["stored_bytes"] < first["stored_bytes"] / 8
+    assert second["database_bytes"] >= first["database_bytes"] and second["pack_bytes"] > first["pack_bytes"]
+    packs = refs(quiet, second)
+    assert {name.split("/")[1] for name, *_ in packs} == {first["run"], second["run"]}
+    assert all(live <= blocks for *_, blocks, live in packs)
+    for backup, copy in ((second, second_copy), (first, first_copy)):
+        assert_whole(quiet, backup, copy)
+
+
+@pytest.mark.parametrize("loss", ["all of it", "the maps", "damaged"])
+def test_a_lost_cache_costs_nothing_but_time(quiet, loss):
+    cache = quiet.state_dir / "cache"
+    first, _, _ = take(quiet)
+    if loss == "all of it":
+        shutil.rmtree(cache)
+    for path in sorted(cache.glob("*")):
+        known = path.name == "known"
+        content = path.read_bytes()
+        if loss == "the maps" and not known:
+            path.unlink()
+        elif loss == "damaged":
+            middle = len(content) // 2
+            path.write_bytes(content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1:])
+    change(quiet, 1000)
+    second, done, copy = take(quiet)
+    assert f"changed since {first['run']}" in done.stderr
+    assert second["stored_bytes"] < first["stored_bytes"] / 8
+    assert ("is damaged" in done.stderr) == (loss == "damaged")
+    assert_whole(quiet, second, copy)
+
+
+def test_files_that_have_not_changed_are_not_read(quiet):
+    """Files that look unchanged are taken as they were; one that somebody wrote to has another ctime, if nothing else."""
+    path = quiet.cluster.data / "once"
+    path.write_bytes(b"once" * 30000)
+    system.own(path)
+    take(quiet)
+    settle(quiet)
+    status = path.stat()
+    path.write_bytes(b"then" * 30000)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    backup, done, copy = take(quiet)
+    passed_over = int(re.search(r"(\d+) unchanged files of .* were not read", done.stderr)[1])
+    assert passed_over > backup["file_count"] / 2
+    assert_whole(quiet, backup, copy)
+
+
+def test_damaged_pages_are_reported_until_they_are_mended(quiet):
+    """Also if their file has not changed since it was read."""
+    path = quiet.cluster.data / "base" / "1" / "888888"
+    path.write_bytes(b"torn" * 2048)
+    system.own(path)
+    for _ in range(2):
+        assert quiet.backup(check=4).stderr.count("wrong checksum: base/1/888888 block 0") == 1
+        settle(quiet)
+    path.unlink()
+    quiet.backup()
+
+
+def test_full_stores_everything(quiet):
+    first, _, _ = take(quiet)
+    settle(quiet)
+    second, done, copy = take(quiet, "--full")
+    assert "changed since" not in done.stderr
+    assert second["stored_bytes"] > first["stored_bytes"] * 0.8
+    assert {name.split("/")[1] for name, *_ in refs(quiet, second)} == {second["run"]}
+    assert_whole(quiet, second, copy)
+    third, done, copy = take(quiet)
+    assert f"changed since {second['run']}" in done.stderr
+    assert third["stored_bytes"] < second["stored_bytes"] / 8
+    assert_whole(quiet, third, copy)
+
+
+def test_maps_that_cannot_be_read(quiet):
+    """Neither in the cache nor in the repository: everything is stored, and somebody is told."""
+    first, _, _ = take(quiet)
+    shutil.rmtree(quiet.state_dir / "cache")
+    for name, _, kind, *_ in refs(quiet, first):
+        if kind == "map":
+            next(quiet.repository.glob(f"*/*/{name}")).unlink()
+    second, done, copy = take(quiet)
+    assert_says(done, "is stored whole, as its map cannot be read", hint=False)
+    assert second["stored_bytes"] > first["stored_bytes"] * 0.8
+    assert_whole(quiet, second, copy)
