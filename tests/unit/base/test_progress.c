@@ -117,6 +117,8 @@ Suite *progress_suite(void)
     Suite *suite = suite_create("progress");
     TCase *tests = tcase_create("progress");
 
+    tcase_set_timeout(tests, 60); /* of a machine with much else to do */
+
     tcase_add_checked_fixture(tests, fixture_make, fixture_remove);
     tcase_add_test(tests, test_line);
     tcase_add_test(tests, test_messages_and_end);
