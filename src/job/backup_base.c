@@ -14,6 +14,9 @@
 #include "pgvigil/wal_archive.h"
 
 #define DOUBTS_SHOWN 5
+/* What is still used of a pack of which less than that is used is stored anew, so that the pack goes with
+ * the backups before: what is stored stays within twice what is needed. */
+#define LIVE_PERCENT 50
 
 /* A reason to store everything. Being told to stop is none. */
 static bool store_everything(const struct error *why, const char *what, struct error *err)
@@ -250,7 +253,9 @@ bool backup_base_each(const struct backup_base *base, known_files_fn fn, void *c
 
 bool backup_base_lends(const struct backup_base *base, const struct layout_pack *pack)
 {
-    return refs_find(&base->refs, pack) != NULL;
+    const struct refs_pack *found = refs_find(&base->refs, pack);
+
+    return found != NULL && (uint64_t)found->live * 100 >= (uint64_t)found->blocks * LIVE_PERCENT;
 }
 
 void backup_base_doubt(struct backup_base *base, const char *path, const struct error *why)

@@ -46,7 +46,7 @@ void backup_base_close(struct backup_base *base);
 bool backup_base_each(const struct backup_base *base, known_files_fn fn, void *context,
                       struct error *err);
 
-/* May a new map refer to this pack of the base? */
+/* May a new map refer to this pack? Not if the base has none such, nor if it uses little of it any more. */
 bool backup_base_lends(const struct backup_base *base, const struct layout_pack *pack);
 
 /* The map of this file could not be read, so that it is stored anew: says so a few times. */

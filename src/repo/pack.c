@@ -123,6 +123,12 @@ bool pack_writer_add(struct pack_writer *writer, const void *raw, size_t length,
     return true;
 }
 
+/* Does somebody want the bytes of this pack once it is stored? */
+static bool is_wanted(const struct pack_writer *writer)
+{
+    return writer->kind == REFS_MAP && writer->set->on_map != NULL;
+}
+
 static bool note_pack(struct pack_writer *writer, const struct trailer *trailer, struct error *err)
 {
     struct pack_set *set = writer->set;
@@ -136,8 +142,21 @@ static bool note_pack(struct pack_writer *writer, const struct trailer *trailer,
     pthread_mutex_lock(&set->mutex);
     refs_add(&set->refs, &stored);
     pthread_mutex_unlock(&set->mutex);
-    return writer->kind != REFS_MAP || set->on_map == NULL ||
+    return !is_wanted(writer) ||
            set->on_map(&stored, writer->bytes, writer->used, set->on_map_context, err);
+}
+
+/* Encrypting in place saves a copy, unless the bytes are wanted afterwards. */
+static bool store_bytes(struct pack_writer *writer, const char *name, enum store_outcome *outcome,
+                        struct trailer *trailer, struct error *err)
+{
+    struct repository *repository = writer->set->repository;
+
+    if (is_wanted(writer))
+        return object_put(repository, name, TRAILER_PACK, OBJECT_PLAIN, 0, writer->bytes,
+                          writer->used, outcome, trailer, err);
+    return object_put_scratch(repository, name, TRAILER_PACK, writer->bytes, writer->used, outcome,
+                              trailer, err);
 }
 
 bool pack_writer_flush(struct pack_writer *writer, struct error *err)
@@ -149,8 +168,7 @@ bool pack_writer_flush(struct pack_writer *writer, struct error *err)
     if (writer->pack.number == 0)
         return true;
     layout_pack(&writer->pack, name);
-    if (!object_put_scratch(writer->set->repository, name, TRAILER_PACK, writer->bytes,
-                            writer->used, &outcome, &trailer, err))
+    if (!store_bytes(writer, name, &outcome, &trailer, err))
         return false;
     if (outcome == STORE_TAKEN) {
         error_set(err, ERROR_INTEGRITY, "could not store \"%s\" in repository \"%s\": %s", name,

@@ -26,7 +26,7 @@ def quiet(make_site):
 def take(site, *args):
     """A backup: its record, what was said, and a copy of the data directory, as it is and will not be any more."""
     before = set(backups(site))
-    done = site.pgvigil.run("-v", "backup", "--jobs", "2", *args)
+    done = site.pgvigil.run("-v", "backup", *(args or ("--jobs", "2")))
     (name,) = set(backups(site)) - before
     copy = site.scratch.path / f"copy-{name}"
     run(["cp", "-a", "--reflink=auto", site.cluster.data, copy])
@@ -144,6 +144,64 @@ def test_full_stores_everything(quiet):
     assert f"changed since {second['run']}" in done.stderr
     assert third["stored_bytes"] < second["stored_bytes"] / 8
     assert_whole(quiet, third, copy)
+
+
+def write_blocks(path, numbers, generation):
+    """Blocks like no others, that compress well."""
+    with open(path, "r+b") as file:
+        for number in numbers:
+            file.seek(number * 8192)
+            file.write(f"{generation} {number} ".encode().ljust(32) * 256)
+    system.own(path)
+
+
+def test_packs_that_are_mostly_dead_are_left(quiet):
+    """What little of a pack is used is stored anew, also out of files that look unchanged, so that it can go."""
+    path, blocks = quiet.cluster.data / "blocks", 8192
+    path.touch()
+    write_blocks(path, range(blocks), "first")
+    first, _, _ = take(quiet, "--jobs", "1")
+    write_blocks(path, range(blocks * 9 // 10), "second")
+    second, _, second_copy = take(quiet, "--jobs", "1")
+    assert first["run"] in {name.split("/")[1] for name, *_ in refs(quiet, second)}
+    settle(quiet)
+    third, _, third_copy = take(quiet, "--jobs", "1")
+    assert {name.split("/")[1] for name, _, kind, *_ in refs(quiet, third) if kind == "data"} == {
+        second["run"], third["run"]}
+    fourth, _, _ = take(quiet, "--jobs", "1")
+    assert fourth["stored_bytes"] < third["stored_bytes"] / 4
+    for backup, copy in ((second, second_copy), (third, third_copy)):
+        assert_whole(quiet, backup, copy)
+
+
+@pytest.mark.parametrize("loss", ["nothing", "the list", "the maps"])
+def test_without_the_private_key(scratch, make_site, loss):
+    """Maps come from the cache; where that is lost, everything is stored, and somebody is told."""
+    key, certificate = scratch.path / "key.pem", scratch.path / "certificate.pem"
+    run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "30",
+         "-subj", "/CN=backup", "-keyout", key, "-out", certificate])
+    for path in (key, certificate):
+        system.own(path)
+    site = make_site(settings={"autovacuum": "off"}, config={"encryption": {"recipients": certificate}})
+    site.cluster.sql("create table big as select g as a, repeat(md5(g::text), 20) as b from generate_series(1, 12000) g")
+    first, _, first_copy = take(site)
+    for path in (site.state_dir / "cache").glob("*"):
+        if (loss == "the list") == (path.name == "known") and loss != "nothing":
+            path.unlink()
+    change(site, 100)
+    second, done, second_copy = take(site)
+    if loss == "nothing":
+        assert f"changed since {first['run']}" in done.stderr
+        assert second["stored_bytes"] < first["stored_bytes"] / 8
+    else:
+        assert re.search(r"(everything is|is) stored", done.stderr) and "encrypted" in done.stderr
+        assert second["stored_bytes"] > first["stored_bytes"] * 0.8
+    third, done, third_copy = take(site)
+    assert f"changed since {second['run']}" in done.stderr
+    assert third["stored_bytes"] < first["stored_bytes"] / 8
+    site.write_config({"encryption": {"identity": key}})
+    for backup, copy in ((first, first_copy), (second, second_copy), (third, third_copy)):
+        assert_whole(site, backup, copy)
 
 
 def test_maps_that_cannot_be_read(quiet):
