@@ -30,7 +30,7 @@ def world(module_scratch):
     site.backup()
     site.cluster.switch_wal()
     site.cluster.sql("insert into t values (0)")
-    site.backup()
+    site.backup("--full")  # with packs of its own
     site.cluster.switch_wal()
     standby = site.cluster.standby("standby")
     site.cluster.sql("insert into t values (0)")
