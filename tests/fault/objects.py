@@ -26,6 +26,10 @@ KINDS = (  # of what an object's name says it is, by the number in the trailer
     (9, r"backup/\w+/manifest\.sqlite\.zst"),
     (10, r"backup/\w+/refs\.zst"),
     (11, r"backup/\w+/backup\.json"),
+    (12, r"keep/\w+/\d+"),
+    (13, r"expire/\w+/\d+"),
+    (14, r"run/\w+/claim-\w+"),
+    (15, r"run/\w+/end\.json"),
 )
 WAL_KINDS = (2, 3, 4, 5)
 
