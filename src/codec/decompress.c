@@ -25,7 +25,8 @@
 struct decompress_context {
     ZSTD_DCtx *zstd;
     unsigned char *output; /* OUTPUTS times OUTPUT_SIZE bytes */
-    size_t which;          /* of them is filled next */
+    size_t which;          /* of them is being filled */
+    size_t filled;         /* bytes of it */
     decompress_sink sink;
     void *sink_context;
     uint64_t left; /* bytes the stream may still give */
@@ -101,6 +102,7 @@ void decompress_start(struct decompress_context *context, uint64_t maximum, deco
     context->in_frame = false;
     context->failed = false;
     context->magic_length = 0;
+    context->filled = 0;
 }
 
 static unsigned char *decompress_output(const struct decompress_context *context)
@@ -108,10 +110,12 @@ static unsigned char *decompress_output(const struct decompress_context *context
     return context->output + context->which * OUTPUT_SIZE;
 }
 
-static bool decompress_emit(struct decompress_context *context, size_t length, struct error *err)
+static bool decompress_emit(struct decompress_context *context, struct error *err)
 {
     const unsigned char *output = decompress_output(context);
+    size_t length = context->filled;
 
+    context->filled = 0;
     if (length > context->left)
         return error_set(err, ERROR_INTEGRITY, "compressed data gives more bytes than it may");
     context->left -= length;
@@ -130,22 +134,27 @@ static bool decompress_failed(size_t code, struct error *err)
                      ZSTD_getErrorName(code));
 }
 
-/* Feeds zstd until it has taken all of the input or ends the frame. */
+/* Feeds zstd until it has taken all of the input or ends the frame. Output is given away in whole
+ * buffers, however the input comes in pieces: two threads that take turns at pieces of unequal length
+ * wait for each other. */
 static bool decompress_run(struct decompress_context *context, ZSTD_inBuffer *input,
                            struct error *err)
 {
     ZSTD_outBuffer output = {.size = OUTPUT_SIZE};
     size_t hint;
+    bool full;
 
     do {
         output.dst = decompress_output(context);
-        output.pos = 0;
+        output.pos = context->filled;
         hint = ZSTD_decompressStream(context->zstd, &output, input);
         if (ZSTD_isError(hint))
             return decompress_failed(hint, err);
-        if (!decompress_emit(context, output.pos, err))
+        context->filled = output.pos;
+        full = output.pos == output.size;
+        if ((full || hint == 0) && !decompress_emit(context, err))
             return false;
-    } while (hint != 0 && (input->pos < input->size || output.pos == output.size));
+    } while (hint != 0 && (input->pos < input->size || full));
     context->in_frame = hint != 0;
     return true;
 }

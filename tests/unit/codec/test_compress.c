@@ -137,6 +137,7 @@ END_TEST
 struct received {
     struct buffer bytes;
     size_t refuse_after;
+    size_t calls;
 };
 
 static bool receive(const void *data, size_t length, void *context, struct error *error)
@@ -144,6 +145,7 @@ static bool receive(const void *data, size_t length, void *context, struct error
     struct received *received = context;
 
     ck_assert_uint_gt(length, 0);
+    received->calls++;
     buffer_append(&received->bytes, data, length);
     return received->bytes.length <= received->refuse_after ||
            error_set(error, ERROR_CANCELLED, "that is enough");
@@ -185,6 +187,8 @@ START_TEST(stream_round_trip)
         ck_assert_uint_eq(received.bytes.length, 2 * SIZE);
         ck_assert(memcmp(received.bytes.data, text, SIZE) == 0);
         ck_assert(memcmp(received.bytes.data + SIZE, text, SIZE) == 0);
+        /* However it came in, each frame goes out in one piece. */
+        ck_assert_uint_eq(received.calls, 2);
         buffer_free(&received.bytes);
     }
     buffer_free(&stream);
