@@ -4,12 +4,13 @@ The table is `EXPECTED` (an object, a command, its exit codes, what it says) tim
 for the module; each row works on a copy. What is forged all the way up to backup.json is in test_forged.py.
 """
 
+import json
 import os
 import random
 from dataclasses import dataclass
 
 import pytest
-from forge import (BACKUP, BACKUP_HISTORY, FIELDS, HISTORY, IDENTITY, LEASE, PARTIAL, TRAILER, WAL, Copy, Forgery,
+from forge import (BACKUP_HISTORY, FIELDS, HISTORY, IDENTITY, KEEP, LEASE, MARK, PARTIAL, TRAILER, WAL, Copy, Forgery,
                    kind_of, mend, remove, seal)
 from harness import Site, keys, system
 
@@ -44,14 +45,28 @@ def world(module_scratch):
     system.wait_until(lambda: list(site.repository.rglob(keys.stored("*.partial.*.zst"))), 30, "the partial segment")
     standby.stop()
     first, second = sorted(path.parent.name for path in site.repository.rglob("backup.json"))
-    with Copy(site, "plain") as copy:  # as no run takes long enough to renew its lease
-        name = f"run/{second}/lease-1"
-        lease = b'{\n  "renewed": "2026-11-20T02:10:00.123456Z",\n  "run": "%s"\n}\n' % second.encode()
-        path = copy.site.repository / copy.folder.relative_to(copy.path) / name
-        path.write_bytes(seal(copy.system_identifier, name, lease))
+    for command in ("keep", "unkeep", "keep"):
+        site.pgvigil.run(command, second)
+    # No run here takes long enough to renew its lease, nor is one old enough to be marked.
+    put(site, f"run/{second}/lease-1", {"renewed": "2026-11-20T02:10:00.123456Z", "run": second})
+    for number, note in ((1, "expire"), (2, "unexpire")):
+        put(site, f"expire/{first}/{number}", {"host": "db1", "noted": "2026-11-20T09:00:00.123456Z", "note": note,
+                                               "run": first, "user": "postgres"})
+    return World(site, first, second)
+
+
+def put(site, name, content):
+    """Stores a plain JSON object."""
+    with Copy(site, "plain") as copy:
+        path = site.repository / copy.folder.relative_to(copy.path) / name
+        for folder in (path.parent.parent, path.parent):
+            if not folder.exists():
+                folder.mkdir(mode=0o700)
+                system.own(folder)
+        body = json.dumps(content, indent=2, sort_keys=True) + "\n"
+        path.write_bytes(seal(copy.system_identifier, name, body.encode()))
         path.chmod(0o600)
         system.own(path)
-    return World(site, first, second)
 
 
 # -- what is damaged ------------------------------------------------------------------------------------------------
@@ -87,6 +102,8 @@ OBJECTS = {  # label: its name
     "manifest": lambda copy, world: f"backup/{world.second}/manifest.sqlite.zst",
     "refs": lambda copy, world: f"backup/{world.second}/refs.zst",
     "backup.json": lambda copy, world: f"backup/{world.second}/backup.json",
+    "keep note": lambda copy, world: copy.names(KEEP)[-1],
+    "mark": lambda copy, world: copy.names(MARK)[-1],
 }
 
 # -- the ways -------------------------------------------------------------------------------------------------------
@@ -222,6 +239,13 @@ EXPECTED = [
     Row("backup.json", "list", 4, 0),
     Row("backup.json", "get segment", 0, 0),
     # verify reads everything, and says what it costs. What is gone and needed by nothing that is there is not missed.
+    # Of the switches only the names count.
+    Row("keep note", "verify", 4, 0),
+    Row("keep note", "list", 0, 0),
+    Row("keep note", "restore", 0, 0),
+    Row("mark", "verify", 4, 0),
+    Row("mark", "list", 0, 0),
+    Row("mark", "restore", 0, 0),
     Row("identity", "verify", 4, 3, ("pgvigil.json", "local"), ("pgvigil.json", "local", "mounted")),
     Row("segment of a backup", "verify", 4, 4, ("{name}", "backup {second} cannot be restored")),
     Row("segment behind the backups", "verify", 4, 4, ("{name}", "no moment after ")),
@@ -322,7 +346,7 @@ def test_table(world, row):
 def test_every_kind_is_in_the_table(world):
     with Copy(world.site, "copy") as copy:
         kinds = {kind_of(name(copy, world)) for name in OBJECTS.values()}
-    assert kinds == set(range(IDENTITY, BACKUP + 1))
+    assert kinds == set(range(IDENTITY, MARK + 1))
     assert {row.item for row in EXPECTED} == set(OBJECTS)
 
 
