@@ -20,7 +20,7 @@ sys.exit(code)
 
 def simulate(scratch, size):
     site = Site(scratch, name=f"s{size}", start=False, config={"retention": {"window": "1d"}})
-    system.run([system.reachable_binary(os.environ["PGVIGIL_SIMULATE"]), site.config, size, BACKUPS - 3, 2])
+    system.run([system.reachable(os.environ["PGVIGIL_SIMULATE"]), site.config, size, BACKUPS - 3, 2])
     return site
 
 
