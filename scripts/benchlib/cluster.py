@@ -38,8 +38,9 @@ max_wal_senders = 4
 # The server's archive_command: archives with whatever program the file `archiver` names just now, so that each
 # contestant waits for its own archiving.
 ARCHIVE_SCRIPT = """#!/bin/sh
-case $(cat '{directory}/archiver') in
-pgvigil) exec '{directory}/pgvigil' -c '{directory}/pgvigil.conf' archive-push "$1" ;;
+who=$(cat '{directory}/archiver')
+case $who in
+pgvigil*) exec '{directory}/pgvigil' -c '{directory}'/"$who.conf" archive-push "$1" ;;
 pgbackrest) exec pgbackrest --config='{directory}/pgbackrest.conf' --stanza=bench archive-push "$1" ;;
 keep) exec cp "$1" '{directory}/segments/' ;;
 esac
@@ -72,7 +73,7 @@ class Cluster:
             file.write(CONFIGURATION.format(directory=self.directory, archive_command=f'{script} "%p"'))
 
     def archive_with(self, who):
-        """From now on WAL goes to `pgvigil`, `pgbackrest`, is kept aside (`keep`) or dropped (`nobody`)."""
+        """From now on WAL goes to `pgvigil`, `pgvigil-encrypted`, `pgbackrest`, aside (`keep`), or nowhere (`nobody`)."""
         (self.bench.directory / "archiver").write_text(who + "\n", encoding="utf-8")
 
     def start(self, settings=""):

@@ -14,7 +14,7 @@ PGVIGIL_CONF = """
 name = bench
 pgdata = {data}
 conninfo = host={socket} port=5432 user=postgres dbname=postgres
-state_dir = {directory}/pgvigil-state
+state_dir = {directory}/{name}-state
 
 [repository local]
 url = file://{store}
@@ -84,7 +84,8 @@ class Contestant:
     def write_configuration(self, template, cluster, file_name):
         path = self.bench.directory / file_name
         path.write_text(template.format(data=cluster.data, socket=cluster.directory, store=self.store, level=LEVEL,
-                                        directory=self.bench.directory, jobs=self.bench.jobs), encoding="utf-8")
+                                        directory=self.bench.directory, jobs=self.bench.jobs, name=self.name),
+                        encoding="utf-8")
         path.chmod(0o600)
         self.bench.account.own(path)
 
@@ -94,14 +95,17 @@ class Pgvigil(Contestant):
     archiver = "pgvigil"
 
     def command(self, *arguments):
-        return [self.bench.directory / "pgvigil", "-c", self.bench.directory / "pgvigil.conf", *arguments]
+        return [self.bench.directory / "pgvigil", "-c", self.bench.directory / f"{self.name}.conf", *arguments]
 
     def remove(self):
         super().remove()
-        shutil.rmtree(self.bench.directory / "pgvigil-state", ignore_errors=True)
+        shutil.rmtree(self.bench.directory / f"{self.name}-state", ignore_errors=True)
+
+    def configuration(self):
+        return PGVIGIL_CONF
 
     def prepare(self, cluster):
-        self.write_configuration(PGVIGIL_CONF, cluster, "pgvigil.conf")
+        self.write_configuration(self.configuration(), cluster, f"{self.name}.conf")
         self.bench.run(self.command("init", "--quiet"))
 
     def stored(self):
@@ -119,6 +123,18 @@ class Pgvigil(Contestant):
 
     def get(self, segment, path):
         return self.command("archive-get", segment.name, path)
+
+
+class PgvigilEncrypted(Pgvigil):
+    """The same with an encrypted repository, for one EC key."""
+    name = "pgvigil-encrypted"
+    archiver = "pgvigil-encrypted"
+
+    def configuration(self):
+        key = self.bench.directory / "bench.key"
+        if not key.exists():
+            self.bench.run([self.bench.directory / "pgvigil", "keygen", key.with_suffix("")])
+        return f"{PGVIGIL_CONF}\n[encryption]\nrecipients = {key.with_suffix('.crt')}\nidentity = {key}\n"
 
 
 class Pgbackrest(Contestant):
