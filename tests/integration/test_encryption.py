@@ -369,12 +369,13 @@ def test_mixing_is_refused(site, scratch):
     """Both ways, by every command, and whatever this host remembers."""
     plain_place = scratch.mkdir("plain")
     plain = with_encryption(site, "plain", state="plain-state")
-    got = site.scratch.path / "got"
-    for arguments, code in ((("init",), 2), (("list",), 3), (("backup",), 2), (("verify",), 3),
-                            (("archive-get", site.segment, got), 126)):
-        assert_says(plain.run(*arguments, check=False), 'repository "local"', "is encrypted, but the configuration has no",
+    raw = scratch.path / site.segment
+    site.reader.run("archive-get", site.segment, raw)
+    for arguments, code in ((("init",), 2), (("list",), 2), (("backup",), 2), (("verify",), 2), (("archive-push", raw), 2),
+                            (("archive-get", site.segment, scratch.path / "got"), 126)):
+        assert_says(plain.run(*arguments, check=code), 'repository "local"', "is encrypted, but the configuration has no",
                     '"recipients"')
-    assert_says(plain.run("archive-push", site.scratch.path / "raw", check=False), "", hint=False)
+    assert all("refs" in path.name for path in site.repository.rglob("*.zst"))
 
     sections = merge(site.sections, {"repository local": {"url": f"file://{plain_place}"}, "encryption": None,
                                      "cluster": {"state_dir": scratch.mkdir("plain-state-2")}})
