@@ -119,7 +119,7 @@ def test_init_without_a_server_still_shows_the_settings(make_site):
 def test_check_when_all_is_well(site):
     before = snapshot(site.state_dir)
     done = site.pgvigil.run("check")
-    assert done.stderr == "" and len(steps(done)) == 6
+    assert done.stderr == "" and len(steps(done)) == 7
     assert set(steps(done).values()) == {"ok"}, done.stdout
     assert site.cluster.scalar("select archived_count from pg_stat_archiver") >= 1
     assert snapshot(site.state_dir).keys() >= before.keys()
