@@ -26,6 +26,14 @@ struct config_retention {
     int daily, weekly, monthly, yearly; /* periods of which the last backup is kept */
 };
 
+/* S3's object lock: nobody may remove an object before its time. */
+enum config_lock_mode { CONFIG_LOCK_NONE, CONFIG_LOCK_GOVERNANCE, CONFIG_LOCK_COMPLIANCE };
+
+struct config_lock {
+    enum config_lock_mode mode;
+    int64_t duration; /* microseconds */
+};
+
 struct config_repository {
     char *name;            /* letters, digits, '_' and '-'; at most 63 */
     char *url;             /* file:///absolute/path or s3://bucket/prefix */
@@ -48,6 +56,7 @@ struct config_repository {
     char *storage_class_wal;
     char *sse; /* AES256 or aws:kms */
     char *kms_key_id;
+    struct config_lock object_lock;
     enum config_choice path_style;
 };
 

@@ -21,6 +21,11 @@ bool debt_note(const struct config *config, const char *repository, uint64_t sys
 bool debt_count(const struct config *config, const char *repository, size_t *count,
                 struct error *err);
 
+/* Shows `fn` each object that a repository is owed of a cluster; with *forget it no longer is. */
+typedef bool (*debt_review_fn)(const char *object, bool *forget, void *context, struct error *err);
+bool debt_review(const struct config *config, const char *repository, uint64_t system_identifier,
+                 debt_review_fn fn, void *context, struct error *err);
+
 /* Pays up to `most` of what the open members of the set are owed, from each other. What cannot be paid
  * stays; err is that of the first one. */
 bool debt_pay(struct repository_set *set, size_t most, size_t *paid, struct error *err);

@@ -13,6 +13,7 @@
  *   their stop.
  * - A backup that a living run builds on or reads is kept as if it were in the window.
  * - A backup with damaged pages or without all its WAL is not sound: it takes nobody's place.
+ * - One that may go, but is to be there for a while yet, needs the WAL from its start to its stop.
  *
  * Backups are in the order of timeline and stop LSN; a stop time that lies before that of an earlier
  * backup of the same descent counts as that one's, so a clock that went wrong does not expire anything.
@@ -46,6 +47,7 @@ struct retention_backup {
     bool complete;                  /* all WAL from its start to its stop is there */
     bool kept, held;
     unsigned reasons; /* result: of enum retention_reason; 0: it may go */
+    bool lingers;     /* set by the caller after judging: it may go, but does not go now */
 };
 
 struct retention_timeline {
@@ -67,7 +69,7 @@ struct retention {
 void retention_judge(struct retention *retention);
 
 /* After it: is the WAL of a timeline from `from` up to `to`, one segment, needed by a backup that is
- * kept? */
+ * kept, or lingers? */
 bool retention_needs_wal(const struct retention *retention, uint32_t timeline, uint64_t from,
                          uint64_t to);
 

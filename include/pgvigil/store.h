@@ -125,6 +125,9 @@ struct store_driver {
     bool (*remove_many)(struct store *store, const char *const *names, size_t count,
                         struct error *err);
 
+    /* See store_keeps_versions. NULL: no. */
+    bool (*keeps_versions)(struct store *store);
+
     /* Makes the place itself (the directory) if it is not there: for init only. */
     bool (*create_place)(struct store *store, struct error *err);
 
@@ -172,5 +175,15 @@ bool store_remove_many(struct store *store, const char *const *names, size_t cou
                        struct error *err);
 
 bool store_name_valid(const char *name);
+
+/*
+ * With an object lock: until when an object that is stored at `stored` (microseconds since 1970) is held;
+ * 0 without one. Packs are held for twice the duration, so that for one duration after a pack was stored
+ * backups that are held for one themselves can be built on it.
+ */
+int64_t store_lock_end(const struct config_repository *settings, const char *name, int64_t stored);
+
+/* Does the place keep what is removed, as an older version? False where that cannot be found out. */
+bool store_keeps_versions(struct store *store);
 
 #endif

@@ -48,6 +48,8 @@ static bool config_url(const struct config_key *key, const char *value, void *ta
                        struct error *err);
 static bool config_word(const struct config_key *key, const char *value, void *target,
                         struct error *err);
+static bool config_object_lock(const struct config_key *key, const char *value, void *target,
+                               struct error *err);
 static bool config_sse(const struct config_key *key, const char *value, void *target,
                        struct error *err);
 static bool config_yes_or_no(const struct config_key *key, const char *value, void *target,
@@ -105,6 +107,8 @@ static const struct config_key config_keys[] = {
     {"repository", "storage_class_wal", config_word, IN_REPOSITORY(storage_class_wal), 0, 0},
     {"repository", "sse", config_sse, IN_REPOSITORY(sse), 0, 0},
     {"repository", "kms_key_id", config_word, IN_REPOSITORY(kms_key_id), 0, 0},
+    {"repository", "object_lock", config_object_lock, IN_REPOSITORY(object_lock), 24 * CONFIG_HOUR,
+     CONFIG_CENTURY},
     {"archive", "compress_level", config_integer, IN_CONFIG(archive.compress_level), 1, 19},
     {"archive", "timeout", config_duration, IN_CONFIG(archive.timeout), CLOCK_SECOND,
      24 * CONFIG_HOUR},
@@ -263,6 +267,25 @@ static bool config_sse(const struct config_key *key, const char *value, void *ta
     if (strcmp(value, "AES256") != 0 && strcmp(value, "aws:kms") != 0)
         return error_set(err, ERROR_CONFIG, "\"sse\" must be AES256 or aws:kms, not \"%s\"", value);
     return config_word(key, value, target, err);
+}
+
+/* "governance 30 d" */
+static bool config_object_lock(const struct config_key *key, const char *value, void *target,
+                               struct error *err)
+{
+    struct config_lock *lock = target;
+    size_t length = strcspn(value, " ");
+
+    if (length == strlen("governance") && strncmp(value, "governance", length) == 0)
+        lock->mode = CONFIG_LOCK_GOVERNANCE;
+    else if (length == strlen("compliance") && strncmp(value, "compliance", length) == 0)
+        lock->mode = CONFIG_LOCK_COMPLIANCE;
+    else
+        return error_set(err, ERROR_CONFIG,
+                         "\"%s\" must be governance or compliance and a duration, as "
+                         "\"governance 30 d\", not \"%s\"",
+                         key->key, value);
+    return config_duration(key, value + length + strspn(value + length, " "), &lock->duration, err);
 }
 
 static bool config_yes_or_no(const struct config_key *key, const char *value, void *target,

@@ -134,6 +134,10 @@ void cmd_expire_text(const struct expire_result *result, struct buffer *out)
         out, "  window %s, minimum %d, daily %d, weekly %d, monthly %d, yearly %d\n",
         units_format_duration(retention->window, window), retention->minimum, retention->daily,
         retention->weekly, retention->monthly, retention->yearly);
+    if (result->versioned)
+        buffer_append_string(out,
+                             "  the bucket keeps what is removed as older versions: a lifecycle "
+                             "rule has to end them\n");
     for (size_t i = 0; i < result->count; i++)
         if (result->error.code == ERROR_NONE || i + 1 < result->count)
             add_cluster(&result->clusters[i], out);

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "job/expire_debts.h"
 #include "job/expire_inventory.h"
 #include "job/expire_sweep.h"
 #include "pgvigil/clock.h"
@@ -119,10 +120,15 @@ static void describe_backup(const struct expire_inventory *inventory,
                                      .stored_bytes = info->stored_bytes,
                                      .reasons = backup->reasons,
                                      .holder = holder ? holder->run : 0};
+    int64_t locked = inventory->locked[backup - inventory->retention.backups];
+
     if (backup->reasons != 0) {
         result->fate = EXPIRE_STAYS;
     } else if (expire_inventory_goes(inventory, backup)) {
         result->fate = EXPIRE_GOES;
+    } else if (locked != 0) {
+        result->fate = EXPIRE_LOCKED;
+        result->moment = locked;
     } else if (marks_expired(inventory->marks, info->run)) {
         result->fate = EXPIRE_WAITS;
         result->moment = marks_expired_at(inventory->marks, info->run) + RUNS_PATIENCE;
@@ -192,6 +198,7 @@ static void expire_repository(const struct config *config, const struct expire_r
     if (!repository_open_until(config, result->repository, deadline, &repository, &result->error))
         return;
     store_set_deadline(repository->store, 0);
+    result->versioned = store_keeps_versions(repository->store);
     expire_clusters(repository, request->mode, result, &result->error);
     repository_close(repository);
 }
@@ -244,6 +251,9 @@ bool expire_run(const struct config *config, const struct expire_request *reques
     if (!lock_take(config->state_dir, "expire", "expire", &lock, err))
         return false;
     bool ok = expire_all(config, request, report, context, err);
+
+    if (ok && request->mode == EXPIRE_APPLY)
+        ok = expire_debts_forget(config, err);
     lock_release(lock);
     return ok;
 }

@@ -142,17 +142,43 @@ static void add_needed(struct expire_inventory *inventory, const struct refs *re
     inventory->needed_count = count;
 }
 
+/* Of a backup that might go: it does not as long as the store holds it. */
+static bool judge_lock(struct expire_inventory *inventory, size_t at, struct error *err)
+{
+    struct repository *repository = inventory->repository;
+    const int64_t run = inventory->retention.backups[at].info->run;
+    char name[LAYOUT_NAME_SIZE];
+    struct store_info info;
+    int64_t end;
+
+    if (repository->config->object_lock.mode == CONFIG_LOCK_NONE)
+        return true;
+
+    char *full = repository_object_name(repository, layout_backup(run, name));
+    bool ok = store_stat(repository->store, full, &info, err);
+
+    end = ok ? store_lock_end(repository->config, full, info.modified) : 0;
+    free(full);
+    inventory->locked[at] = end > inventory->now ? end : 0;
+    return ok;
+}
+
 /* Of every backup that stays listed, marked or not. */
 static bool read_needed(struct expire_inventory *inventory, struct error *err)
 {
-    const struct retention *retention = &inventory->retention;
+    struct retention *retention = &inventory->retention;
 
+    inventory->locked = mem_calloc(retention->count + 1, sizeof(*inventory->locked));
     for (size_t i = 0; i < retention->count; i++) {
-        const struct backup_info *info = retention->backups[i].info;
+        struct retention_backup *backup = &retention->backups[i];
+        const struct backup_info *info = backup->info;
         struct refs refs = REFS_INIT;
 
-        if (expire_inventory_goes(inventory, &retention->backups[i]))
+        if (expire_inventory_goes(inventory, backup) && !judge_lock(inventory, i, err))
+            return false;
+        if (expire_inventory_goes(inventory, backup))
             continue;
+        backup->lingers = backup->reasons == 0;
         if (!process_check(err))
             return false;
         if (!refs_fetch(inventory->repository, info->run, info->refs_sha256, &refs, err)) {
@@ -212,6 +238,7 @@ void expire_inventory_free(struct expire_inventory *inventory)
     free(inventory->histories);
     free(inventory->retention.timelines);
     free(inventory->retention.backups);
+    free(inventory->locked);
     free(inventory->needed);
     wal_archive_free_ranges(&inventory->wal);
     catalog_free(inventory->catalog);
@@ -237,7 +264,8 @@ bool expire_inventory_ripe(const struct expire_inventory *inventory, int64_t run
 bool expire_inventory_goes(const struct expire_inventory *inventory,
                            const struct retention_backup *backup)
 {
-    return backup->reasons == 0 && expire_inventory_ripe(inventory, backup->info->run);
+    return backup->reasons == 0 && expire_inventory_ripe(inventory, backup->info->run) &&
+           inventory->locked[backup - inventory->retention.backups] == 0;
 }
 
 bool expire_inventory_needs_pack(const struct expire_inventory *inventory,

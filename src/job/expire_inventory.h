@@ -29,6 +29,7 @@ struct expire_inventory {
     struct retention retention;
     struct layout_pack *needed; /* packs of all backups that stay listed, ascending */
     size_t needed_count;
+    int64_t *locked; /* until when the store holds it, of each backup that might go; else 0 */
 };
 
 /* Reads and judges. ERROR_INTEGRITY if anything cannot be read that might speak for keeping things. */

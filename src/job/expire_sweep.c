@@ -80,12 +80,24 @@ static void remove_later(struct sweep *sweep, const char *name)
     sweep->names[sweep->count++] = repository_object_name(sweep->inventory->repository, name);
 }
 
+static bool is_locked(const struct sweep *sweep, const char *name, const struct store_info *info)
+{
+    const struct repository *repository = sweep->inventory->repository;
+    char *full = repository_object_name(repository, name);
+    int64_t end = store_lock_end(repository->config, full, info->modified);
+
+    free(full);
+    return end > sweep->inventory->now;
+}
+
 /* What nobody needs goes, unless it is too young to be judged or the store holds it. */
 static void let_go(struct sweep *sweep, struct expire_sort *sort, const char *name,
                    const struct store_info *info)
 {
     if (info->modified > sweep->inventory->guard) {
         count_one(&sort->young, info->size);
+    } else if (is_locked(sweep, name, info)) {
+        count_one(&sort->locked, info->size);
     } else {
         count_one(&sort->removed, info->size);
         remove_later(sweep, name);
@@ -141,6 +153,8 @@ static void judge_unneeded(struct sweep *sweep, struct expire_sort *sort, int64_
         if (!marks_expired(inventory->marks, run) && is_given_up(inventory, run, info->modified))
             add_run(&sweep->given_up, run);
     } else {
+        if (is_locked(sweep, name, info))
+            add_run(&sweep->remaining, run);
         let_go(sweep, sort, name, info);
     }
 }

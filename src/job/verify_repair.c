@@ -117,11 +117,39 @@ static struct verify_entry wanted_entry(const struct repairing *repairing,
     return listed != NULL ? *listed : wanted;
 }
 
+/* A damaged backup.json that has gone since it was read was removed by an expire: it must not come back. */
+static bool was_removed(const struct repairing *repairing, const struct verify_finding *finding,
+                        bool *removed, struct error *err)
+{
+    const struct repository *repository = repairing->walk->repository;
+    struct store_info info;
+    char *full;
+
+    *removed = false;
+    if (finding->kind != TRAILER_BACKUP)
+        return true;
+    full = repository_object_name(repository, finding->object);
+    *removed = !store_stat(repository->store, full, &info, err);
+    free(full);
+    if (*removed && err->code != ERROR_NOT_FOUND)
+        return false;
+    error_clear(err);
+    return true;
+}
+
 static bool repair_object(const struct repairing *repairing, struct verify_finding *finding,
                           char *name, struct error *err)
 {
     struct verify_walk *walk = repairing->walk;
     struct verify_entry wanted = wanted_entry(repairing, finding, name);
+    bool removed;
+
+    if (!was_removed(repairing, finding, &removed, err))
+        return false;
+    if (removed) {
+        finding->repaired++; /* nothing is wrong any more */
+        return true;
+    }
 
     if (!try_siblings(repairing, finding, &wanted, err)) {
         if (finding->repair_failure == NULL)

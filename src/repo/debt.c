@@ -96,6 +96,35 @@ bool debt_count(const struct config *config, const char *repository, size_t *cou
     return ok;
 }
 
+bool debt_review(const struct config *config, const char *repository, uint64_t system_identifier,
+                 debt_review_fn fn, void *context, struct error *err)
+{
+    char *directory = debt_directory(config, repository);
+    struct dirent *entry;
+    DIR *stream;
+    bool ok = debt_open(directory, &stream, err);
+
+    while (ok && stream && (entry = readdir(stream)) != NULL) {
+        char *object = debt_object(entry->d_name, system_identifier);
+        bool forget;
+
+        if (!object)
+            continue;
+        ok = fn(object, &forget, context, err);
+        if (ok && forget) {
+            char *path = files_join(directory, entry->d_name);
+
+            unlink(path);
+            free(path);
+        }
+        free(object);
+    }
+    if (stream)
+        closedir(stream);
+    free(directory);
+    return ok;
+}
+
 /* From the first of the others that can give it. Who has none of them any more owes nothing. */
 static bool debt_pay_object(struct repository_set *set, size_t member, const char *object,
                             struct error *err)

@@ -225,7 +225,7 @@ bool retention_needs_wal(const struct retention *retention, uint32_t timeline, u
         const struct retention_backup *backup = &retention->backups[i];
         const struct backup_info *info = backup->info;
 
-        if (backup->reasons == 0 || to <= info->start_lsn)
+        if ((backup->reasons == 0 && !backup->lingers) || to <= info->start_lsn)
             continue;
         if (info->timeline == timeline && from < info->stop_lsn)
             return true;

@@ -184,6 +184,22 @@ static void s3_add(struct s3_request *request, const char *name, const char *val
         request->headers[request->header_count++] = (struct s3_header){name, value};
 }
 
+/* Servers want a checksum with it. */
+static void s3_add_lock(const struct config_repository *settings, const char *name,
+                        struct s3_request *request, char until[CLOCK_TEXT_SIZE])
+{
+    const struct config_lock *lock = &settings->object_lock;
+
+    if (lock->mode == CONFIG_LOCK_NONE)
+        return;
+    request->checksum = true;
+    s3_add(request, "x-amz-object-lock-mode",
+           lock->mode == CONFIG_LOCK_COMPLIANCE ? "COMPLIANCE" : "GOVERNANCE");
+    s3_add(request, "x-amz-object-lock-retain-until-date",
+           clock_format(store_lock_end(settings, name, clock_now()) / CLOCK_SECOND * CLOCK_SECOND,
+                        until));
+}
+
 /* One PUT; the answer's status is judged by the caller, who frees the response. */
 static bool s3_send_put(struct s3_store *store, const char *name, enum store_use use,
                         const struct store_body *body, enum store_exclusive exclusive,
@@ -193,7 +209,9 @@ static bool s3_send_put(struct s3_store *store, const char *name, enum store_use
     char *key = s3_key(store, name);
     struct s3_request request = {
         .method = "PUT", .key = key, .body = body, .deadline = store->base.deadline};
+    char until[CLOCK_TEXT_SIZE];
 
+    s3_add_lock(settings, name, &request, until);
     s3_add(&request, "if-none-match", exclusive == STORE_EXCLUSIVE_NO ? NULL : "*");
     s3_add(&request, "x-amz-server-side-encryption", settings->sse);
     s3_add(&request, "x-amz-server-side-encryption-aws-kms-key-id", settings->kms_key_id);
@@ -283,6 +301,8 @@ static bool s3_put_whole(struct store *base, const char *name, enum store_use us
         *outcome = STORE_STORED;
     else if (ok && response.status != 412)
         ok = s3_refused(store, &response, "write", name, err);
+    if (!ok && response.status == 400 && store->settings->object_lock.mode != CONFIG_LOCK_NONE)
+        error_hint(err, "with object_lock the bucket must have been made with object lock");
     http_response_free(&response);
     return ok;
 }
@@ -339,6 +359,7 @@ static const struct store_driver s3_driver = {
     .sync = s3_sync,
     .remove = s3_remove,
     .remove_many = s3_list_remove_many,
+    .keeps_versions = s3_list_keeps_versions,
     .create_place = s3_create_place,
     .close = s3_close,
 };

@@ -245,3 +245,23 @@ bool s3_list_remove_many(struct store *base, const char *const *names, size_t co
             return false;
     return true;
 }
+
+/* -- versions ----------------------------------------------------------------------------------- */
+
+bool s3_list_keeps_versions(struct store *base)
+{
+    struct s3_store *store = (struct s3_store *)base;
+    const struct s3_request request = {
+        .method = "GET", .query = "versioning=", .deadline = base->deadline};
+    struct http_response response;
+    struct s3_xml *xml = NULL;
+    struct error ignored = ERROR_INIT;
+    char status[16] = "";
+
+    if (s3_request_send(&store->bucket, &request, &response, &ignored) && response.status == 200 &&
+        s3_xml_parse(&response.body, "VersioningConfiguration", &xml, &ignored) && xml)
+        s3_xml_text(xml, "Status", status, sizeof(status));
+    s3_xml_free(xml);
+    http_response_free(&response);
+    return strcmp(status, "Enabled") == 0;
+}

@@ -12,6 +12,9 @@ bool s3_list(struct store *store, const char *prefix, const char *after, store_l
 bool s3_list_remove_many(struct store *store, const char *const *names, size_t count,
                          struct error *err);
 
+/* Is it versioned? Needs the right s3:GetBucketVersioning; without it, no. */
+bool s3_list_keeps_versions(struct store *store);
+
 /* Is the bucket there, and may we list it? */
 bool s3_list_check_bucket(struct s3_store *store, struct error *err);
 

@@ -137,12 +137,26 @@ struct sending {
     char *lines[S3_REQUEST_HEADERS + 3]; /* and Authorization, Range, NULL */
     size_t line_count;
     char sha256[S3_HEX_SHA256_SIZE];
+    char checksum[4 * (STORE_SHA256_SIZE / 3 + 1) + 1]; /* the same in base64 */
     char date[S3_DATE_SIZE];
 };
 
 static void add_header(struct sending *sending, const char *name, const char *value)
 {
     sending->headers[sending->count++] = (struct s3_header){name, value};
+}
+
+static void add_checksum(struct sending *sending)
+{
+    unsigned char digest[STORE_SHA256_SIZE];
+
+    for (size_t i = 0; i < sizeof(digest); i++) {
+        const char pair[] = {sending->sha256[2 * i], sending->sha256[2 * i + 1], '\0'};
+
+        digest[i] = (unsigned char)strtoul(pair, NULL, 16);
+    }
+    EVP_EncodeBlock((unsigned char *)sending->checksum, digest, sizeof(digest));
+    add_header(sending, "x-amz-checksum-sha256", sending->checksum);
 }
 
 static void sign(const struct s3_bucket *bucket, const struct s3_request *request,
@@ -153,6 +167,8 @@ static void sign(const struct s3_bucket *bucket, const struct s3_request *reques
     add_header(sending, "x-amz-date", s3_sign_date(clock_now(), sending->date));
     if (keys->session_token)
         add_header(sending, "x-amz-security-token", keys->session_token);
+    if (request->checksum)
+        add_checksum(sending);
     for (size_t i = 0; i < request->header_count; i++)
         add_header(sending, request->headers[i].name, request->headers[i].value);
     qsort(sending->headers, sending->count, sizeof(sending->headers[0]), compare_headers);

@@ -9,7 +9,7 @@
 #include "store/s3_credentials.h"
 #include "store/s3_sign.h"
 
-#define S3_REQUEST_HEADERS 12 /* at most, ours and those of the signature */
+#define S3_REQUEST_HEADERS 16 /* at most, ours and those of the signature */
 
 struct s3_bucket {
     char *base; /* of URLs: scheme, host, and "/bucket" in path style */
@@ -27,6 +27,7 @@ struct s3_request {
     struct s3_header headers[S3_REQUEST_HEADERS]; /* further ones, ascending; those to be signed */
     size_t header_count;
     const char *range; /* value of the Range header, or NULL */
+    bool checksum;     /* state the body's SHA-256 as x-amz-checksum-sha256, too */
     const struct store_body *body;
     store_sink sink;
     void *context;

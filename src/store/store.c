@@ -286,3 +286,19 @@ bool store_remove_many(struct store *store, const char *const *names, size_t cou
             return false;
     return true;
 }
+
+int64_t store_lock_end(const struct config_repository *settings, const char *name, int64_t stored)
+{
+    const struct config_lock *lock = &settings->object_lock;
+
+    if (lock->mode == CONFIG_LOCK_NONE)
+        return 0;
+    return stored + (strstr(name, "/pack/") ? 2 : 1) * lock->duration;
+}
+
+bool store_keeps_versions(struct store *store)
+{
+    while (store->inner)
+        store = store->inner;
+    return store->driver->keeps_versions && store->driver->keeps_versions(store);
+}

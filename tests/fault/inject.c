@@ -9,7 +9,10 @@
  *                         only, "5+" the fifth and all after it.
  *   PGVIGIL_INJECT_COUNT  a file to which "<calls that fitted>\n" is appended when the process ends
  *
- * Groups: open (making temporary files too), read, write (making room too), sync, name (rename, link), thread, memory.
+ *   PGVIGIL_INJECT_HALT   with ERRNO 0 the call does not fail: this file is made, and the call waits until it has gone
+ *
+ * Groups: open (making temporary files too), read, write (making room too), sync, name (rename, link), remove, thread, memory;
+ * store is open, name and remove together.
  * For memory PATH and ERRNO are not looked at.
  */
 #include <dlfcn.h>
@@ -26,15 +29,16 @@
 #include <sys/syscall.h>
 #include <sys/types.h>
 #include <sys/uio.h>
+#include <time.h>
 #include <unistd.h>
 
 #define EXPORT __attribute__((visibility("default")))
 #define EARLY_BYTES 65536
 
-enum group { NONE, OPEN, READ, WRITE, SYNC, NAME, THREAD, MEMORY };
+enum group { NONE, OPEN, READ, WRITE, SYNC, NAME, REMOVE, STORE, THREAD, MEMORY };
 
-static const char *const group_names[] = {"",     "open", "read",   "write",
-                                          "sync", "name", "thread", "memory"};
+static const char *const group_names[] = {"",     "open",   "read",  "write",  "sync",
+                                          "name", "remove", "store", "thread", "memory"};
 
 static enum group wanted;
 static char part[PATH_MAX];
@@ -100,13 +104,36 @@ static bool is_turn(void)
     return turn == which || (and_after && turn > which);
 }
 
+static bool is_wanted(enum group group)
+{
+    return group == wanted ||
+           (wanted == STORE && (group == OPEN || group == NAME || group == REMOVE));
+}
+
+/* Until somebody removes the file. */
+static void halt(void)
+{
+    const char *path = getenv("PGVIGIL_INJECT_HALT");
+    const struct timespec pause = {.tv_nsec = 10 * 1000 * 1000};
+    int fd;
+
+    if (path == NULL ||
+        (fd = (int)syscall(SYS_openat, AT_FDCWD, path, O_WRONLY | O_CREAT, 0600)) < 0)
+        return;
+    syscall(SYS_close, fd);
+    while (syscall(SYS_faccessat, AT_FDCWD, path, F_OK) == 0)
+        nanosleep(&pause, NULL);
+}
+
 /* Is this call to fail? errno is set then. */
 static bool fails_at(enum group group, const char *path)
 {
-    if (group != wanted || (strcmp(part, "-") != 0 && strstr(path, part) == NULL) || !is_turn())
+    if (!is_wanted(group) || (strcmp(part, "-") != 0 && strstr(path, part) == NULL) || !is_turn())
         return false;
     errno = number;
-    return true;
+    if (number == 0)
+        halt();
+    return number != 0;
 }
 
 static bool fails_on(enum group group, int fd)
@@ -130,7 +157,7 @@ static bool fails_in(enum group group, int directory, const char *name)
     char link[64], path[2 * PATH_MAX];
     ssize_t length = -1;
 
-    if (group != wanted)
+    if (!is_wanted(group))
         return false;
     if (name[0] == '/' || directory == AT_FDCWD)
         return fails_at(group, name);
@@ -301,6 +328,11 @@ EXPORT int renameat2(int from_folder, const char *from, int folder, const char *
 EXPORT int linkat(int from_folder, const char *from, int folder, const char *to, int flags)
 {
     return fails_in(NAME, folder, to) ? -1 : NEXT(linkat)(from_folder, from, folder, to, flags);
+}
+
+EXPORT int unlinkat(int folder, const char *path, int flags)
+{
+    return fails_in(REMOVE, folder, path) ? -1 : NEXT(unlinkat)(folder, path, flags);
 }
 
 /* -- threads and memory ------------------------------------------------------------------------------ */

@@ -16,7 +16,7 @@ from scenarios_backup import ServerHost
 
 
 SOURCES = Path(__file__).parent.parent.parent / "src"
-EXCUSED = {"remove_object": "no subcommand removes an object yet",
+EXCUSED = {"remove_object": "of what expire removes there is no record here",
            "move_all_aside": "matters where pg_wal is a link to another file system; the model has only one"}
 
 

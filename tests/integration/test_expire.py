@@ -107,6 +107,21 @@ def test_marked_first_and_removed_later(scratch):
     assert names(site, f"/run/{second}/")
 
 
+def test_what_is_marked_can_be_restored_until_it_goes(scratch):
+    """Its WAL stays as long as it is listed."""
+    site = make(scratch, "1 d")
+    old = take(site)
+    site.cluster.switch_wal()
+    site.cluster.switch_wal()
+    take(site)
+    site.write_config({"retention": {"window": "1 s"}})
+    age(site)
+    site.pgvigil.run("expire")
+    assert fates(site)[old] == "waits"
+    site.pgvigil.run("expire")
+    site.restore("old", "--backup", old, "--target", "immediate").stop()
+
+
 def test_nothing_goes_without_settings(scratch):
     site = Site(scratch, wal_segsize=1)
     take(site), take(site)
@@ -197,6 +212,91 @@ def test_damage_stops_it(scratch):
     path.write_bytes(whole)
     site.pgvigil.run("expire")
     assert list(backups(site)) == [second]
+
+
+def test_what_is_locked_stays(scratch):
+    """The backup for the time of the lock, its packs for twice as long."""
+    site = make(scratch)
+    first, second = take(site), take(site)
+    site.write_config({"repository local": {"object_lock": "governance 1 d"}})
+    age(site)
+    assert fates(site) == {first: "locked", second: "stays"}
+    site.pgvigil.run("expire")
+    assert sorted(backups(site)) == [first, second]
+    age(site, 25 * HOUR)
+    site.pgvigil.run("expire")
+    found = site.pgvigil.json("expire", "--dry-run")["repositories"][0]["clusters"][0]
+    assert list(backups(site)) == [second] and names(site, f"/pack/{first}/")
+    assert found["packs"]["locked"]["objects"] == len(names(site, f"/pack/{first}/"))
+    age(site, 25 * HOUR)
+    site.pgvigil.run("expire")
+    assert not names(site, f"/pack/{first}/")
+
+
+def make_two(scratch, west=None, east=None, retention=None):
+    """A site with two repositories, each with settings of its own; site.places tells where they are."""
+    places = {name: scratch.mkdir(name) for name in ("west", "east")}
+    site = Site(scratch, wal_segsize=1, config={
+        "repository local": None, "retention": retention,
+        "repository west": {"url": f"file://{places['west']}", **(west or {})},
+        "repository east": {"url": f"file://{places['east']}", **(east or {})}})
+    site.places = places
+    return site
+
+
+def listed(site, name):
+    return sorted(path.parent.name for path in site.places[name].glob("*/*/backup/*/backup.json"))
+
+
+def stored(site, name, part=""):
+    return sorted(str(path.relative_to(site.places[name])) for path in site.places[name].rglob("*")
+                  if path.is_file() and "/run/" not in str(path) and part in str(path))
+
+
+def ripen(site, name):
+    """As age does, in one of several."""
+    for path in site.places[name].rglob("*"):
+        if path.is_file() and path.name != "pgvigil.json":
+            os.utime(path, (time.time() - RIPE,) * 2)
+
+
+def test_a_repair_does_not_bring_back_what_expired(scratch):
+    site = make_two(scratch, west={"retention_window": "1 s"})
+    first, second = (([site.pgvigil.run("backup"), site.cluster.switch_wal(), time.sleep(1.1)], listed(site, "west")[-1])
+                     [-1] for _ in range(2))
+    for _ in range(2):
+        site.pgvigil.run("expire")
+        ripen(site, "west")
+    site.pgvigil.run("expire")
+    assert listed(site, "west") == [second] and listed(site, "east") == [first, second]
+    before = stored(site, "west")
+    site.pgvigil.run("verify", "--all", "--repair")
+    assert stored(site, "west") == before
+
+
+def test_a_debt_that_has_expired_everywhere_is_forgotten(scratch):
+    site = make_two(scratch, west={"retention_window": "1 s"})
+    gone = site.places["east"].with_name("gone")
+    site.places["east"].rename(gone)
+    site.pgvigil.run("backup")
+    site.cluster.switch_wal(archived=True)
+    owed = sorted((site.state_dir / "debt" / "east").iterdir())
+    assert owed
+    time.sleep(1.1)
+    for _ in range(2):
+        site.pgvigil.run("backup")
+        time.sleep(1.1)
+        site.pgvigil.run("expire", check=False)
+        ripen(site, "west")
+    site.pgvigil.run("expire", "--repository", "west")
+    assert all(path.exists() for path in owed), "another one might have it"
+    gone.rename(site.places["east"])
+    done = site.pgvigil.run("expire")
+    assert_says(done, "no longer owed", "expired in repository", hint=False)
+    assert not owed[0].exists()
+    run(["rm", "-rf", site.state_dir / "down"])  # as if a minute had passed
+    site.pgvigil.run("copy")
+    assert not list((site.state_dir / "debt" / "east").iterdir()), "what is still there was paid"
 
 
 def test_an_unreachable_repository_is_named(scratch):

@@ -55,6 +55,24 @@ START_TEST(test_defaults)
 }
 END_TEST
 
+START_TEST(test_object_lock)
+{
+    struct config *config = parse(SMALLEST "object_lock = compliance 2 d\n");
+
+    ck_assert_int_eq(config->repositories[0].object_lock.mode, CONFIG_LOCK_COMPLIANCE);
+    ck_assert_int_eq(config->repositories[0].object_lock.duration,
+                     INT64_C(2) * 24 * 3600 * CLOCK_SECOND);
+    config_free(config);
+    config = parse(SMALLEST);
+    ck_assert_int_eq(config->repositories[0].object_lock.mode, CONFIG_LOCK_NONE);
+    config_free(config);
+    expect_error(SMALLEST "object_lock = 30 d\n",
+                 "/x, line 5: \"object_lock\" must be governance or compliance and a duration, as "
+                 "\"governance 30 d\", not \"30 d\"",
+                 NULL);
+}
+END_TEST
+
 START_TEST(test_retention)
 {
     const int64_t day = 24 * 3600 * CLOCK_SECOND;
@@ -436,6 +454,7 @@ Suite *config_suite(void)
     tcase_add_checked_fixture(tests, fixture_make, fixture_remove);
     tcase_add_test(tests, test_defaults);
     tcase_add_test(tests, test_everything);
+    tcase_add_test(tests, test_object_lock);
     tcase_add_test(tests, test_retention);
     tcase_add_test(tests, test_bucket);
     tcase_add_test(tests, test_bucket_errors);

@@ -177,6 +177,20 @@ START_TEST(what_is_kept_by_hand_needs_its_own_wal_only)
 }
 END_TEST
 
+START_TEST(what_lingers_needs_its_own_wal)
+{
+    add_timeline(1, NULL, 0);
+    add(1, 150, 90 * DAY);
+    add(1, 950, 8 * DAY);
+    retention_judge(&retention);
+    check_reasons(&backups[0], 0);
+    ck_assert(!retention_needs_wal(&retention, 1, 100, 200));
+    backups[0].lingers = true;
+    ck_assert(retention_needs_wal(&retention, 1, 100, 200));
+    ck_assert(!retention_needs_wal(&retention, 1, 200, 300));
+}
+END_TEST
+
 START_TEST(what_a_run_holds_stays_with_all_that_follows)
 {
     add_timeline(1, NULL, 0);
@@ -441,6 +455,7 @@ Suite *retention_suite(void)
     tcase_add_test(tc, where_all_are_damaged_the_newest_counts);
     tcase_add_test(tc, last_of_each_period);
     tcase_add_test(tc, what_is_kept_by_hand_needs_its_own_wal_only);
+    tcase_add_test(tc, what_lingers_needs_its_own_wal);
     tcase_add_test(tc, what_a_run_holds_stays_with_all_that_follows);
     tcase_add_test(tc, both_branches_of_the_window);
     tcase_add_test(tc, a_branch_that_was_left_expires);
