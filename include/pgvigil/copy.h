@@ -2,9 +2,13 @@
  * copy.h - bringing repositories level
  *
  * Copies what one repository of a cluster has and another lacks, checked against the trailers on the
- * way: WAL first, then for each backup its packs, manifest and refs, and backup.json last, so that at
- * any instant what is listed is whole (promise 3). What is there already is not read: a copy that was
- * interrupted goes on where it was.
+ * way: WAL first, then for each backup its list of packs, packs and manifest, and backup.json last, so
+ * that at any instant what is listed is whole (promise 3). Before backup.json the target is listed
+ * once more. What is there already is not read: a copy that was interrupted goes on where it was.
+ *
+ * What is damaged or missing in one source is taken from another; what none has is reported and left
+ * out, with the backup that needs it, and does not hold up the rest. While a backup is copied a run of
+ * kind "copy" with that backup as its base lives in both repositories (run.h).
  */
 #ifndef PGVIGIL_COPY_H
 #define PGVIGIL_COPY_H
@@ -15,12 +19,12 @@
 #include "pgvigil/error.h"
 
 struct copy_request {
-    const char *from; /* NULL: the first that can be reached and is not the target */
+    const char *from; /* NULL: all that can be reached, one after the other */
     const char *to;   /* NULL: all others, one after the other */
     int jobs;         /* objects under way at once; 0: backup.jobs */
 };
 
-/* Of one target, once it is level. */
+/* Of one pair, once the target has what the source has. */
 struct copy_result {
     const char *from, *to;
     uint64_t objects, bytes; /* that were copied */

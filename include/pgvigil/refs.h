@@ -55,4 +55,9 @@ bool refs_fetch(struct repository *repository, int64_t run,
                 const unsigned char sha256[DIGEST_SHA256_SIZE], struct refs *refs,
                 struct error *err);
 
+/* Lists the runs that refs (sorted) names: which of the packs does the repository not have, with the
+ * size that refs says? lacking has room for refs->count. */
+bool refs_find_lacking(struct repository *repository, const struct refs *refs, bool *lacking,
+                       size_t *count, struct error *err);
+
 #endif

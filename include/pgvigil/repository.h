@@ -12,6 +12,7 @@
 #ifndef PGVIGIL_REPOSITORY_H
 #define PGVIGIL_REPOSITORY_H
 
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -44,6 +45,7 @@ struct repository {
     char *prefix;               /* "<cluster>/<system identifier>/" or NULL */
     /* Asked for what is missing or damaged here; or NULL. Owned, but for those of a repository_set. */
     struct repository *sibling;
+    atomic_bool was_silent;     /* out of reach when it was asked by repository_ask */
 };
 
 /* ERROR_STORE when the place or its pgvigil.json is missing (hint: mounted? `pgvigil init`?) or has
@@ -64,8 +66,8 @@ enum store_outcome repository_joined_outcome(const struct repository *joint, siz
 
 /*
  * Asks this one by fn and, where it fails for a reason of its own (missing, damaged, out of reach), its
- * siblings one after the other; a warning tells when one of them had to help out. When all fail the
- * first one's error stands.
+ * siblings one after the other; a warning tells when one of them had to help out. Who was out of reach
+ * is asked last from then on. When all fail the error of the first that was asked stands.
  */
 typedef bool (*repository_fn)(struct repository *repository, void *context, struct error *err);
 bool repository_ask(struct repository *repository, repository_fn fn, void *context,

@@ -5,8 +5,7 @@
  * `pgvigil copy`. What stands in the way of one repository does not hold up the others: it is left
  * out, and owed what it missed.
  *
- * Who was found down is remembered in <state_dir>/down/<repository>, whose time of modification is
- * when; what is owed to whom, see debt.h.
+ * Who was found down is remembered, see outage.h; what is owed to whom, see debt.h.
  */
 #ifndef PGVIGIL_REPOSITORY_SET_H
 #define PGVIGIL_REPOSITORY_SET_H
@@ -34,7 +33,8 @@ enum repository_set_patience {
 };
 
 /*
- * Opens the sync repositories side by side, with a deadline (0: none), and selects the cluster. Those
+ * Opens the sync repositories side by side, with a deadline (0: none; a quarter of the time is for
+ * opening where there are several), and selects the cluster. Those
  * that cannot be reached are left out, noted as down, and hold their error; none at all is the error
  * of the first. Where fewer than `enough` are open, those that were down a moment ago are asked in
  * any case. What waiting does not mend (another id than the pinned one, a newer format) is an error.

@@ -6,10 +6,14 @@
 #include <string.h>
 
 #include "cmd/cmd.h"
+#include "pgvigil/clock.h"
 #include "pgvigil/debt.h"
 #include "pgvigil/layout.h"
 #include "pgvigil/log.h"
 #include "pgvigil/mem.h"
+#include "pgvigil/workers.h"
+
+#define OPENING (20 * CLOCK_SECOND)
 
 struct request {
     bool json;
@@ -41,17 +45,119 @@ static bool read_surveys(struct repository *repository, struct list_repository *
     return ok;
 }
 
-/* What was read before an error is shown all the same. */
-static void read_repository(const struct config *config, struct list_repository *entry)
+/* What was read before an error is shown all the same. One that does not answer is no reason to keep
+ * those who want to see the others waiting. */
+static bool read_repository(struct workers *workers, int number, void *context, struct error *err)
 {
-    struct repository *repository;
+    const struct list *list = context;
+    struct list_repository *entry = &list->repositories[number];
+    int64_t deadline = list->count > 1 ? clock_monotonic() + OPENING : 0;
 
-    if (!debt_count(config, entry->config->name, &entry->owed, &entry->error) ||
-        !repository_open(config, entry->config, &repository, &entry->error))
+    (void)workers;
+    (void)err;
+    if (!debt_count(list->config, entry->config->name, &entry->owed, &entry->error) ||
+        !repository_open_until(list->config, entry->config, deadline, &entry->repository,
+                               &entry->error)) {
+        entry->repository = NULL;
+        return true;
+    }
+    store_set_deadline(entry->repository->store, 0);
+    memcpy(entry->id, entry->repository->id, sizeof(entry->id));
+    read_surveys(entry->repository, entry, &entry->error);
+    return true;
+}
+
+static const struct survey *survey_of(const struct list_repository *entry, uint64_t identifier)
+{
+    for (size_t i = 0; i < entry->count; i++)
+        if (entry->surveys[i]->system_identifier == identifier)
+            return entry->surveys[i];
+    return NULL;
+}
+
+static int64_t newest_moment(const struct list_repository *entry, uint64_t identifier)
+{
+    const struct survey *survey = survey_of(entry, identifier);
+
+    return survey ? lag_newest_moment(survey) : INT64_MIN;
+}
+
+static void add_time(const struct list *list, struct list_repository *entry, uint64_t identifier)
+{
+    int64_t here = newest_moment(entry, identifier), newest = INT64_MIN;
+
+    for (size_t i = 0; i < list->count; i++) {
+        int64_t moment = newest_moment(&list->repositories[i], identifier);
+
+        newest = moment > newest ? moment : newest;
+    }
+    if (newest == INT64_MIN || entry->lag.time < 0)
         return;
-    memcpy(entry->id, repository->id, sizeof(entry->id));
-    read_surveys(repository, entry, &entry->error);
-    repository_close(repository);
+    if (here == INT64_MIN)
+        entry->lag.time = -1;
+    else if (newest - here > entry->lag.time)
+        entry->lag.time = newest - here;
+}
+
+/* With all others that could be read, in what concerns one system identifier. */
+static bool compare_cluster(const struct list *list, struct list_repository *entry,
+                            uint64_t identifier, struct error *err)
+{
+    struct repository **others = mem_calloc(list->count, sizeof(struct repository *));
+    struct lag *lag = &entry->lag, one;
+    size_t count = 0;
+
+    for (size_t i = 0; i < list->count; i++) {
+        struct repository *repository = list->repositories[i].repository;
+
+        if (!repository)
+            continue;
+        repository_select(repository, identifier);
+        if (repository != entry->repository)
+            others[count++] = repository;
+    }
+    bool ok = lag_read(entry->repository, others, count, &one, err);
+
+    free(others);
+    if (!ok)
+        return false;
+    entry->compared = count > 0;
+    lag->ahead = one.ahead ? one.ahead : lag->ahead;
+    lag->objects += one.objects;
+    lag->bytes += one.bytes;
+    lag->backups += one.backups;
+    lag->wal_files += one.wal_files;
+    add_time(list, entry, identifier);
+    return true;
+}
+
+/* Each system identifier that any repository has, once. */
+static bool compare(const struct list *list, struct list_repository *entry, struct error *err)
+{
+    bool ok = true;
+
+    for (size_t i = 0; ok && i < list->count; i++)
+        for (size_t j = 0; ok && j < list->repositories[i].count; j++) {
+            uint64_t identifier = list->repositories[i].surveys[j]->system_identifier;
+            bool seen = false;
+
+            for (size_t before = 0; before < i && !seen; before++)
+                seen = survey_of(&list->repositories[before], identifier) != NULL;
+            ok = seen || compare_cluster(list, entry, identifier, err);
+        }
+    return ok;
+}
+
+static void read_all(struct list *list, struct error *err)
+{
+    if (!workers_run((int)list->count, read_repository, list, err))
+        return;
+    for (size_t i = 0; i < list->count; i++) {
+        struct list_repository *entry = &list->repositories[i];
+
+        if (entry->error.code == ERROR_NONE && !compare(list, entry, &entry->error))
+            entry->compared = false;
+    }
 }
 
 static bool choose(const struct config *config, const struct request *request, struct list *list,
@@ -75,6 +181,7 @@ static void free_list(struct list *list)
         for (size_t j = 0; j < list->repositories[i].count; j++)
             survey_free(list->repositories[i].surveys[j]);
         free(list->repositories[i].surveys);
+        repository_close(list->repositories[i].repository);
     }
     free(list->repositories);
 }
@@ -149,9 +256,8 @@ static int run(const struct config *config, const struct request *request)
     int status;
 
     if (choose(config, request, &list, &err)) {
-        for (size_t i = 0; i < list.count; i++)
-            read_repository(config, &list.repositories[i]);
-        bool printed = print(&list, request, &err);
+        read_all(&list, &err);
+        bool printed = err.code == ERROR_NONE && print(&list, request, &err);
         status = judge(&list);
         if (!printed)
             status = cmd_fail(&err);
@@ -172,7 +278,9 @@ int cmd_list(const char *config_name, int argc, char **argv)
     const struct options options = {
         .command = "list",
         .synopsis = "list [--json] [--repository NAME]",
-        .summary = "Shows what there is: backups, WAL with its gaps, and what can be restored.",
+        .summary =
+            "Shows what there is: backups, WAL with its gaps, what can be restored, and how far\n"
+            "each repository is behind the others.",
         .table = table,
         .notes =
             "Exit status: 0, also with gaps in the WAL; 3 if a repository could not be read; 4 "

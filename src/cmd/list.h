@@ -6,6 +6,7 @@
 
 #include "pgvigil/buffer.h"
 #include "pgvigil/config.h"
+#include "pgvigil/lag.h"
 #include "pgvigil/repository.h"
 #include "pgvigil/survey.h"
 
@@ -14,8 +15,11 @@ struct list_repository {
     char id[REPOSITORY_ID_SIZE];
     struct survey **surveys; /* one for each system identifier, ascending */
     size_t count;
-    size_t owed;        /* WAL files that were pushed while it could not be reached */
-    struct error error; /* why it could not be read; ERROR_NONE if it could */
+    size_t owed;   /* WAL files that were pushed while it could not be reached */
+    bool compared; /* with others, which lag tells of: of all its system identifiers */
+    struct lag lag;
+    struct error error;            /* why it could not be read; ERROR_NONE if it could */
+    struct repository *repository; /* open until all have been compared */
 };
 
 struct list {

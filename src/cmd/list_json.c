@@ -159,6 +159,20 @@ static json_t *make_cluster(const struct survey *survey)
     return object;
 }
 
+static json_t *make_lag(const struct lag *lag)
+{
+    json_t *object = json_out_object();
+
+    json_out_put(object, "ahead", lag->ahead ? json_out_text(lag->ahead) : json_null());
+    json_out_put(object, "objects", count(lag->objects));
+    json_out_put(object, "bytes", count(lag->bytes));
+    json_out_put(object, "backups", count(lag->backups));
+    json_out_put(object, "wal_files", count(lag->wal_files));
+    json_out_put(object, "seconds",
+                 lag->time < 0 ? json_null() : json_integer(lag->time / CLOCK_SECOND));
+    return object;
+}
+
 static json_t *make_repository(const struct list_repository *entry)
 {
     json_t *object = json_out_object(), *clusters = json_out_array();
@@ -170,6 +184,7 @@ static json_t *make_repository(const struct list_repository *entry)
     json_out_put(object, "url", json_out_text(entry->config->url));
     json_out_put(object, "id", entry->id[0] ? json_out_text(entry->id) : json_null());
     json_out_put(object, "owed_wal_files", json_integer((json_int_t)entry->owed));
+    json_out_put(object, "behind", entry->compared ? make_lag(&entry->lag) : json_null());
     json_out_put(object, "error", failed ? json_out_text(entry->error.message) : json_null());
     json_out_put(object, "clusters", clusters);
     return object;

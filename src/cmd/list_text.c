@@ -186,15 +186,37 @@ static void print_survey(const struct survey *survey, struct buffer *out)
         buffer_append_string(out, "  Damaged: see the messages\n");
 }
 
+static void print_lag(const struct lag *lag, struct buffer *out)
+{
+    char size[UNITS_TEXT_SIZE], time[UNITS_TEXT_SIZE];
+
+    if (lag->objects == 0) {
+        buffer_append_string(out, "\n  Level with the others\n");
+        return;
+    }
+    buffer_append_format(out,
+                         "\n  Behind \"%s\" by %" PRIu64 " objects (%s; %" PRIu64
+                         " backup%s and %" PRIu64 " WAL file%s among them)",
+                         lag->ahead, lag->objects, units_format_size(lag->bytes, size),
+                         lag->backups, lag->backups == 1 ? "" : "s", lag->wal_files,
+                         lag->wal_files == 1 ? "" : "s");
+    if (lag->time < 0)
+        buffer_append_string(out, ", and nothing can be restored from here\n");
+    else
+        buffer_append_format(out, ", in time by %s\n", units_format_duration(lag->time, time));
+}
+
 static void print_repository(const struct list *list, const struct list_repository *entry,
                              struct buffer *out)
 {
     buffer_append_format(out, "Repository %s (%s)\n", entry->config->name, entry->config->url);
     for (size_t i = 0; i < entry->count; i++)
         print_survey(entry->surveys[i], out);
+    if (entry->compared)
+        print_lag(&entry->lag, out);
     if (entry->owed > 0)
         buffer_append_format(out,
-                             "\n  is owed %zu WAL file%s that %s pushed while it could not be "
+                             "  Is owed %zu WAL file%s that %s pushed while it could not be "
                              "reached\n",
                              entry->owed, entry->owed == 1 ? "" : "s",
                              entry->owed == 1 ? "was" : "were");

@@ -89,48 +89,6 @@ static bool store_manifest(const struct backup_commit *commit, struct error *err
     return ok;
 }
 
-/* Which of the packs are there with their size. */
-struct seen {
-    const struct refs *refs;
-    bool *whole; /* one for each pack of refs */
-    size_t lacking;
-};
-
-static bool see_pack(const char *name, const struct store_info *info, void *context,
-                     struct error *err)
-{
-    struct seen *seen = context;
-    struct layout_pack id;
-    const struct refs_pack *pack;
-
-    (void)err;
-    if (!layout_parse_pack(name, &id) || (pack = refs_find(seen->refs, &id)) == NULL ||
-        pack->size != info->size || seen->whole[pack - seen->refs->packs])
-        return true;
-    seen->whole[pack - seen->refs->packs] = true;
-    seen->lacking--;
-    return true;
-}
-
-/* Lists the packs of every run that refs names. */
-static bool see_packs(struct repository *repository, struct seen *seen, struct error *err)
-{
-    const struct refs *refs = seen->refs;
-
-    memset(seen->whole, 0, refs->count * sizeof(*seen->whole));
-    seen->lacking = refs->count;
-    for (size_t i = 0; i < refs->count; i++) {
-        char prefix[LAYOUT_NAME_SIZE];
-
-        if (i > 0 && refs->packs[i].pack.run == refs->packs[i - 1].pack.run)
-            continue;
-        layout_pack_prefix(refs->packs[i].pack.run, prefix);
-        if (!repository_list(repository, prefix, NULL, see_pack, seen, err))
-            return false;
-    }
-    return true;
-}
-
 /* From the first of the others that has it. */
 static bool get_from_sibling(const struct repository_set *set, size_t member, const char *name,
                              struct error *err)
@@ -144,32 +102,34 @@ static bool get_from_sibling(const struct repository_set *set, size_t member, co
     return false;
 }
 
-static bool level_packs(const struct backup_commit *commit, size_t member, struct seen *seen,
+static void level_packs(const struct backup_commit *commit, size_t member, const bool *lacking,
                         struct error *err)
 {
     char name[LAYOUT_NAME_SIZE];
 
-    for (size_t i = 0; i < seen->refs->count; i++)
-        if (!seen->whole[i])
-            get_from_sibling(commit->set, member, layout_pack(&seen->refs->packs[i].pack, name),
+    for (size_t i = 0; i < commit->refs->count; i++)
+        if (lacking[i])
+            get_from_sibling(commit->set, member, layout_pack(&commit->refs->packs[i].pack, name),
                              err);
-    return see_packs(commit->set->members[member].repository, seen, err);
 }
 
 static bool check_packs(const struct backup_commit *commit, size_t member, struct error *err)
 {
     struct repository *repository = commit->set->members[member].repository;
-    const size_t count = commit->refs->count;
-    struct seen seen = {.refs = commit->refs, .whole = mem_calloc(count + 1, sizeof(*seen.whole))};
-    bool ok = see_packs(repository, &seen, err) &&
-              (seen.lacking == 0 || level_packs(commit, member, &seen, err));
+    bool *lacking = mem_calloc(commit->refs->count, sizeof(*lacking));
+    size_t count;
+    bool ok = refs_find_lacking(repository, commit->refs, lacking, &count, err);
 
-    free(seen.whole);
-    if (!ok || seen.lacking == 0)
+    if (ok && count > 0) {
+        level_packs(commit, member, lacking, err);
+        ok = refs_find_lacking(repository, commit->refs, lacking, &count, err);
+    }
+    free(lacking);
+    if (!ok || count == 0)
         return ok;
     return error_set(err, ERROR_INTEGRITY,
-                     "%zu of the %zu packs of this backup are not in repository \"%s\"",
-                     seen.lacking, count, repository->name);
+                     "%zu of the %zu packs of this backup are not in repository \"%s\"", count,
+                     commit->refs->count, repository->name);
 }
 
 /* What this repository does not have yet, others may. */

@@ -2,12 +2,13 @@
 #include "pgvigil/copy.h"
 
 #include <inttypes.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "pgvigil/backup_info.h"
-#include "pgvigil/catalog.h"
+#include "pgvigil/copy_plan.h"
 #include "pgvigil/debt.h"
 #include "pgvigil/layout.h"
 #include "pgvigil/lock.h"
@@ -17,81 +18,64 @@
 #include "pgvigil/process.h"
 #include "pgvigil/progress.h"
 #include "pgvigil/refs.h"
+#include "pgvigil/run.h"
+#include "pgvigil/wal_archive.h"
 #include "pgvigil/workers.h"
 
-/* Objects by name, ascending, as lists give them. */
-struct names {
-    char **names;
-    uint64_t *sizes;
-    size_t count;
-    size_t capacity;
-    size_t size_capacity;
-};
-
+/* One source and one target. What other sources may help out with are the source's siblings. */
 struct copying {
     struct repository *from, *to;
     int jobs;
     struct copy_result *result;
+    struct error failure; /* the first object or backup that had to be left out; ERROR_NONE: none */
 };
 
-static void names_free(struct names *names)
+/* Is it a matter of this one object, and no reason to give up the rest? */
+static bool is_of_object(const struct error *err)
 {
-    for (size_t i = 0; i < names->count; i++)
-        free(names->names[i]);
-    free(names->names);
-    free(names->sizes);
-    *names = (struct names){.names = NULL};
+    return err->code == ERROR_INTEGRITY || err->code == ERROR_NOT_FOUND;
 }
 
-static void names_add(struct names *names, const char *name, uint64_t size)
+/* From the source or, where it is missing or damaged there, from another one. */
+static bool copy_object(const struct copying *copying, const char *name, struct error *err)
 {
-    names->names = mem_grow(names->names, names->count, &names->capacity, sizeof(*names->names));
-    names->sizes =
-        mem_grow(names->sizes, names->count, &names->size_capacity, sizeof(*names->sizes));
-    names->names[names->count] = mem_strdup(name);
-    names->sizes[names->count++] = size;
-}
+    struct error later = ERROR_INIT;
 
-static bool names_take(const char *name, const struct store_info *info, void *context,
-                       struct error *err)
-{
-    names_add(context, name, info->size);
-    return process_check(err);
-}
-
-static int names_compare(const void *a, const void *b)
-{
-    return strcmp(*(char *const *)a, *(char *const *)b);
-}
-
-static bool names_has(const struct names *names, const char *name)
-{
-    return names->count > 0 &&
-           bsearch(&name, names->names, names->count, sizeof(*names->names), names_compare) != NULL;
-}
-
-/* The objects with a prefix that `from` has and `to` lacks. */
-static bool find_lacking(const struct copying *copying, const char *prefix, struct names *lacking,
-                         struct error *err)
-{
-    struct names here = {.names = NULL}, there = {.names = NULL};
-    bool ok = repository_list(copying->from, prefix, NULL, names_take, &here, err) &&
-              repository_list(copying->to, prefix, NULL, names_take, &there, err);
-
-    for (size_t i = 0; ok && i < here.count; i++)
-        if (!names_has(&there, here.names[i]))
-            names_add(lacking, here.names[i], here.sizes[i]);
-    names_free(&here);
-    names_free(&there);
-    return ok;
+    if (object_copy(copying->from, copying->to, name, err))
+        return true;
+    for (struct repository *other = copying->from->sibling; other && is_of_object(err);
+         other = other->sibling)
+        if (object_copy(other, copying->to, name, &later)) {
+            log_warning("%s; repository \"%s\" had it", err->message, other->name);
+            error_clear(err);
+            return true;
+        }
+    return false;
 }
 
 /* Several objects on their way at once. */
 struct batch {
     const struct copying *copying;
-    const struct names *names;
+    const struct copy_objects *objects;
     atomic_size_t next;
+    pthread_mutex_t lock; /* guards what follows */
+    uint64_t copied, bytes;
+    struct error failure; /* of the first object that could not be copied */
 };
+
+/* One object came, or did not for a reason of its own (`why`). */
+static void batch_note(struct batch *batch, size_t i, const struct error *why)
+{
+    pthread_mutex_lock(&batch->lock);
+    if (why->code == ERROR_NONE) {
+        batch->copied++;
+        batch->bytes += batch->objects->sizes[i];
+    } else if (batch->failure.code == ERROR_NONE) {
+        batch->failure = *why;
+    }
+    pthread_mutex_unlock(&batch->lock);
+    progress_add(batch->objects->sizes[i]);
+}
 
 static bool copy_some(struct workers *workers, int number, void *context, struct error *err)
 {
@@ -99,109 +83,184 @@ static bool copy_some(struct workers *workers, int number, void *context, struct
     size_t i;
 
     (void)number;
-    while ((i = atomic_fetch_add(&batch->next, 1)) < batch->names->count) {
-        if (!workers_check(workers, err) ||
-            !object_copy(batch->copying->from, batch->copying->to, batch->names->names[i], err))
+    while ((i = atomic_fetch_add(&batch->next, 1)) < batch->objects->count) {
+        if (!workers_check(workers, err))
             return false;
-        progress_add(batch->names->sizes[i]);
+        if (!copy_object(batch->copying, batch->objects->names[i], err) && !is_of_object(err))
+            return false;
+        batch_note(batch, i, err);
+        error_clear(err);
     }
     return true;
 }
 
-static bool copy_all(const struct copying *copying, const struct names *names, struct error *err)
+/* All that can be: *failure tells of the first that could not, ERROR_NONE if all could. False: the
+ * source or the target is out of reach, or we are to stop. */
+static bool copy_all(const struct copying *copying, const struct copy_objects *objects,
+                     struct error *failure, struct error *err)
 {
-    struct batch batch = {.copying = copying, .names = names, .next = 0};
+    struct batch batch = {.copying = copying, .objects = objects, .failure = ERROR_INIT};
+    size_t jobs = (size_t)copying->jobs < objects->count ? (size_t)copying->jobs : objects->count;
 
-    if (names->count == 0)
+    error_clear(failure);
+    if (jobs == 0)
         return true;
-    if (!workers_run(copying->jobs, copy_some, &batch, err))
+    pthread_mutex_init(&batch.lock, NULL);
+    bool ok = workers_run((int)jobs, copy_some, &batch, err);
+
+    pthread_mutex_destroy(&batch.lock);
+    copying->result->objects += batch.copied;
+    copying->result->bytes += batch.bytes;
+    *failure = batch.failure;
+    return ok;
+}
+
+static void keep_failure(struct copying *copying, const struct error *failure)
+{
+    if (copying->failure.code == ERROR_NONE)
+        copying->failure = *failure;
+    else
+        log_error(LOG_WARNING, failure);
+}
+
+/* A backup of the plan, and the runs that keep it from being expired meanwhile. */
+struct copied_backup {
+    const struct backup_info *info;
+    struct refs refs;
+    struct run *run_from, *run_to;
+};
+
+/* Promise 3: what is listed is whole. */
+static bool check_target(const struct copying *copying, const struct copied_backup *backup,
+                         struct error *err)
+{
+    const struct backup_info *info = backup->info;
+    const uint32_t size = info->wal_segment_size;
+    bool *lacking = mem_calloc(backup->refs.count, sizeof(*lacking)), complete = false;
+    char segment[WAL_NAME_SIZE];
+    uint64_t missing;
+    size_t count;
+    bool ok = refs_find_lacking(copying->to, &backup->refs, lacking, &count, err) &&
+              wal_archive_complete(copying->to, info->timeline, info->start_lsn / size,
+                                   (info->stop_lsn - 1) / size, size, &complete, &missing, err);
+
+    free(lacking);
+    if (!ok || (count == 0 && complete))
+        return ok;
+    if (count > 0)
+        return error_set(err, ERROR_INTEGRITY, "%zu of its %zu packs are not there", count,
+                         backup->refs.count);
+    return error_set(err, ERROR_INTEGRITY, "WAL segment %s is not there",
+                     wal_segment_name(info->timeline, missing, size, segment));
+}
+
+static bool copy_parts(const struct copying *copying, const struct copied_backup *backup,
+                       struct error *err)
+{
+    struct copy_objects parts = {.names = NULL};
+    struct error failure;
+    bool ok = copy_plan_parts(copying->to, backup->info, &backup->refs, &parts, err) &&
+              copy_all(copying, &parts, &failure, err);
+
+    copy_plan_free_objects(&parts);
+    if (ok && failure.code != ERROR_NONE) {
+        *err = failure;
+        ok = false;
+    }
+    return ok;
+}
+
+/* The list of packs comes first: it tells an expire in the target what the packs are for. */
+static bool copy_whole(const struct copying *copying, struct copied_backup *backup,
+                       struct error *err)
+{
+    char name[LAYOUT_NAME_SIZE];
+
+    return refs_fetch(copying->from, backup->info->run, backup->info->refs_sha256, &backup->refs,
+                      err) &&
+           copy_object(copying, layout_refs(backup->info->run, name), err) &&
+           copy_parts(copying, backup, err) && check_target(copying, backup, err) &&
+           run_check(backup->run_to, err) &&
+           copy_object(copying, layout_backup(backup->info->run, name), err);
+}
+
+/* A source that cannot be written to is not changed by anybody else either. */
+static bool note_runs(const struct copying *copying, struct copied_backup *backup,
+                      struct error *err)
+{
+    struct error ignored = ERROR_INIT;
+
+    if (!run_begin(copying->to, "copy", backup->info->run, &backup->run_to, err))
         return false;
-    copying->result->objects += names->count;
-    for (size_t i = 0; i < names->count; i++)
-        copying->result->bytes += names->sizes[i];
+    if (!run_begin(copying->from, "copy", backup->info->run, &backup->run_from, &ignored)) {
+        backup->run_from = NULL;
+        log_debug("%s", ignored.message);
+    }
     return true;
 }
 
-static bool copy_wal(const struct copying *copying, struct error *err)
+static bool copy_backup(struct copying *copying, const struct backup_info *info, struct error *err)
 {
-    struct names lacking = {.names = NULL};
-    bool ok =
-        find_lacking(copying, LAYOUT_WAL_PREFIX, &lacking, err) && copy_all(copying, &lacking, err);
+    struct copied_backup backup = {.info = info, .refs = REFS_INIT};
+    char run[CLOCK_COMPACT_SIZE];
+    bool ok = note_runs(copying, &backup, err) && copy_whole(copying, &backup, err);
 
-    names_free(&lacking);
-    return ok;
-}
-
-/* The packs that a backup needs and the target lacks, and its manifest and refs. */
-static bool find_parts(const struct copying *copying, const struct backup_info *info,
-                       struct names *lacking, struct error *err)
-{
-    struct refs refs = REFS_INIT;
-    struct names there = {.names = NULL};
-    char name[LAYOUT_NAME_SIZE];
-    bool ok = refs_fetch(copying->from, info->run, info->refs_sha256, &refs, err);
-
-    for (size_t i = 0; ok && i < refs.count; i++) {
-        if (i == 0 || refs.packs[i].pack.run != refs.packs[i - 1].pack.run) {
-            names_free(&there);
-            layout_pack_prefix(refs.packs[i].pack.run, name);
-            ok = repository_list(copying->to, name, NULL, names_take, &there, err);
-        }
-        if (ok && !names_has(&there, layout_pack(&refs.packs[i].pack, name)))
-            names_add(lacking, name, refs.packs[i].size);
+    run_end(backup.run_from);
+    run_end(backup.run_to);
+    refs_free(&backup.refs);
+    if (!ok) {
+        error_context(err, "could not copy backup %s to repository \"%s\"",
+                      layout_run_text(info->run, run), copying->to->name);
+        if (!is_of_object(err))
+            return false;
+        keep_failure(copying, err);
+        error_clear(err);
+        return true;
     }
-    names_free(&there);
-    refs_free(&refs);
-    if (ok) {
-        names_add(lacking, layout_manifest(info->run, name), 0);
-        names_add(lacking, layout_refs(info->run, name), 0);
-    }
-    return ok;
-}
-
-static bool copy_backup(const struct copying *copying, const struct backup_info *info,
-                        struct error *err)
-{
-    struct names parts = {.names = NULL};
-    char name[LAYOUT_NAME_SIZE], run[CLOCK_COMPACT_SIZE];
-    bool ok = find_parts(copying, info, &parts, err) && copy_all(copying, &parts, err) &&
-              object_copy(copying->from, copying->to, layout_backup(info->run, name), err);
-
-    names_free(&parts);
-    if (!ok)
-        return error_context(err, "could not copy backup %s to repository \"%s\"",
-                             layout_run_text(info->run, run), copying->to->name);
-    copying->result->objects++;
+    copying->result->objects += 2; /* the list of packs and backup.json, outside of any batch */
     copying->result->backups++;
     log_debug("backup %s is in repository \"%s\"", layout_run_text(info->run, run),
               copying->to->name);
     return true;
 }
 
-/* The backups are listed before the WAL: of those, all WAL that they need is there to be copied. */
-static bool copy_cluster(const struct copying *copying, struct error *err)
+static bool copy_plan(struct copying *copying, const struct copy_plan *plan, struct error *err)
 {
-    struct names there = {.names = NULL};
-    struct catalog *catalog;
-    char name[LAYOUT_NAME_SIZE];
+    struct error failure;
 
-    if (!catalog_read(copying->from, &catalog, err))
+    for (size_t i = 0; i < plan->catalog->damaged_count; i++)
+        log_error(LOG_WARNING, &plan->catalog->damaged[i].error);
+    if (plan->conflict.code != ERROR_NONE)
+        keep_failure(copying, &plan->conflict);
+    if (!copy_all(copying, &plan->wal, &failure, err))
         return false;
-    for (size_t i = 0; i < catalog->damaged_count; i++)
-        log_error(LOG_WARNING, &catalog->damaged[i].error);
+    if (failure.code != ERROR_NONE)
+        keep_failure(copying, &failure);
+    for (size_t i = 0; i < plan->backup_count; i++)
+        if (!copy_backup(copying, plan->backups[i], err))
+            return false;
+    return true;
+}
 
-    bool ok = copy_wal(copying, err) &&
-              repository_list(copying->to, LAYOUT_BACKUP_PREFIX, NULL, names_take, &there, err);
+static bool copy_cluster(struct copying *copying, struct error *err)
+{
+    struct copy_plan plan;
+    char *what = mem_printf("copying to %s", copying->to->name);
+    bool ok;
 
-    for (size_t i = 0; ok && i < catalog->count; i++)
-        if (!names_has(&there, layout_backup(catalog->backups[i]->run, name)))
-            ok = copy_backup(copying, catalog->backups[i], err);
-    names_free(&there);
-    catalog_free(catalog);
+    progress_start("comparing repositories", 0);
+    ok = copy_plan_read(copying->from, copying->to, &plan, err);
+    if (ok) {
+        progress_start(what, plan.bytes);
+        ok = copy_plan(copying, &plan, err);
+        copy_plan_free(&plan);
+    }
+    progress_stop();
+    free(what);
     return ok;
 }
 
-static bool level(const struct copying *copying, struct error *err)
+static bool level(struct copying *copying, struct error *err)
 {
     uint64_t *identifiers;
     size_t count;
@@ -215,6 +274,10 @@ static bool level(const struct copying *copying, struct error *err)
         ok = copy_cluster(copying, err);
     }
     free(identifiers);
+    if (ok && copying->failure.code != ERROR_NONE) {
+        *err = copying->failure;
+        ok = false;
+    }
     return ok;
 }
 
@@ -228,39 +291,107 @@ static const struct config_repository *find(const struct config *config, const c
     return NULL;
 }
 
-/* The one asked for, or the first that opens and is another one than the target. */
-static bool open_source(const struct config *config, const struct config_repository *from,
-                        const struct config_repository *to, struct repository **repository,
-                        struct error *err)
+/* The repositories that can be copied from, opened. */
+struct sources {
+    struct repository **opened;
+    size_t count;
+};
+
+static void close_sources(struct sources *sources)
 {
-    if (from)
-        return repository_open(config, from, repository, err);
+    for (size_t i = 0; i < sources->count; i++) {
+        sources->opened[i]->sibling = NULL;
+        repository_close(sources->opened[i]);
+    }
+    free(sources->opened);
+}
+
+/* The one asked for, or all that open and are others than the target: at least one. */
+static bool open_sources(const struct config *config, const struct config_repository *from,
+                         const struct config_repository *to, struct sources *sources,
+                         struct error *err)
+{
+    struct error why = ERROR_INIT;
+
+    *sources = (struct sources){.count = 0};
+    sources->opened = mem_calloc(config->repository_count, sizeof(struct repository *));
     error_set(err, ERROR_USAGE, "there is no other repository to copy from");
-    for (size_t i = 0; i < config->repository_count; i++)
-        if (&config->repositories[i] != to &&
-            repository_open(config, &config->repositories[i], repository, err)) {
-            error_clear(err);
-            return true;
+    for (size_t i = 0; i < config->repository_count; i++) {
+        const struct config_repository *one = &config->repositories[i];
+
+        if (one == to || (from && one != from))
+            continue;
+        if (repository_open(config, one, &sources->opened[sources->count], &why)) {
+            sources->count++;
+            continue;
         }
+        *err = why;
+        if (!from && config->repository_count > 2)
+            log_error(LOG_WARNING, &why);
+    }
+    if (sources->count > 0) {
+        error_clear(err);
+        return true;
+    }
+    free(sources->opened);
     return false;
 }
 
+/* All the others become the siblings of this one. */
+static void put_first(const struct sources *sources, size_t first)
+{
+    struct repository *last = sources->opened[first];
+
+    for (size_t i = 0; i < sources->count; i++)
+        if (i != first) {
+            last->sibling = sources->opened[i];
+            last = last->sibling;
+        }
+    last->sibling = NULL;
+}
+
+static bool copy_between(const struct config *config, const struct copy_request *request,
+                         struct repository *from, struct repository *to, copy_report_fn report,
+                         void *context, struct error *err)
+{
+    struct copy_result result = {.from = from->name, .to = to->name};
+    struct copying copying = {.from = from,
+                              .to = to,
+                              .jobs = request->jobs > 0 ? request->jobs : config->backup.jobs,
+                              .result = &result,
+                              .failure = ERROR_INIT};
+
+    if (!level(&copying, err))
+        return false;
+    report(&result, context);
+    return true;
+}
+
+/* What one source cannot give another one may: the first failure is told at the end. */
 static bool copy_to(const struct config *config, const struct copy_request *request,
                     const struct config_repository *from, const struct config_repository *to,
-                    struct copy_result *result, struct error *err)
+                    copy_report_fn report, void *context, struct error *err)
 {
-    struct copying copying = {.jobs = request->jobs > 0 ? request->jobs : config->backup.jobs,
-                              .result = result};
+    struct error first = ERROR_INIT;
+    struct repository *target;
+    struct sources sources;
 
-    if (!open_source(config, from, to, &copying.from, err))
+    if (!open_sources(config, from, to, &sources, err))
         return false;
-    *result = (struct copy_result){.from = copying.from->config->name, .to = to->name};
-    progress_start("copying", 0);
-    bool ok = repository_open(config, to, &copying.to, err) && level(&copying, err);
-    progress_stop();
-    repository_close(copying.to);
-    repository_close(copying.from);
-    return ok;
+    if (!repository_open(config, to, &target, err)) {
+        close_sources(&sources);
+        return false;
+    }
+    for (size_t i = 0; i < sources.count && first.code != ERROR_CANCELLED; i++) {
+        put_first(&sources, i);
+        if (!copy_between(config, request, sources.opened[i], target, report, context, err) &&
+            (first.code == ERROR_NONE || err->code == ERROR_CANCELLED))
+            first = *err;
+    }
+    repository_close(target);
+    close_sources(&sources);
+    *err = first;
+    return first.code == ERROR_NONE;
 }
 
 /* Most of what was owed has just been copied: then the note of it goes. Of which cluster they are the
@@ -303,21 +434,17 @@ bool copy_run(const struct config *config, const struct copy_request *request,
         return error_set(err, ERROR_USAGE, "\"%s\" cannot be copied to itself", to->name);
     if (!lock_take(config->state_dir, "copy", "copy", &lock, err))
         return false;
-    for (size_t i = 0; i < config->repository_count; i++) {
+    for (size_t i = 0; i < config->repository_count && first.code != ERROR_CANCELLED; i++) {
         const struct config_repository *one = &config->repositories[i];
-        struct copy_result result;
 
         if (one == from || (to && one != to))
             continue;
-        if (copy_to(config, request, from, one, &result, err))
-            report(&result, context);
-        else if (first.code == ERROR_NONE)
+        if (!copy_to(config, request, from, one, report, context, err) &&
+            (first.code == ERROR_NONE || err->code == ERROR_CANCELLED))
             first = *err;
-        if (err->code == ERROR_CANCELLED)
-            break;
-        error_clear(err);
     }
-    settle_debts(config);
+    if (first.code != ERROR_CANCELLED)
+        settle_debts(config);
     lock_release(lock);
     *err = first;
     return first.code == ERROR_NONE;

@@ -11,19 +11,30 @@
 
 #include "job/absence.h"
 #include "job/history_memory.h"
+#include "pgvigil/clock.h"
 #include "pgvigil/control.h"
 #include "pgvigil/files.h"
 #include "pgvigil/log.h"
 #include "pgvigil/mem.h"
+#include "pgvigil/outage.h"
 #include "pgvigil/repository.h"
 #include "pgvigil/wal_archive.h"
 
 #define TEMPORARY_SUFFIX ".pgvigil-tmp"
 #define STANDBY_SIGNAL "standby.signal"
 
+/* What a repository may take where another one can be asked; and that bytes flow at least so fast. */
+#define OPENING (10 * CLOCK_SECOND)
+#define DELIVERY (30 * CLOCK_SECOND)
+#define MICROSECONDS_PER_BYTE 1
+
 #define TRIES 3 /* while the files wanted come in just as they are asked for */
 
-enum site_state { SITE_LEFT_OUT, SITE_ABSENT, SITE_FAILED };
+/* Of one that answered there is no file to be had, unless it delivered. */
+enum site_state { SITE_LEFT_OUT, SITE_ANSWERED, SITE_FAILED };
+
+/* How long a repository is asked: no longer than others are worth, or as long as is configured. */
+enum site_patience { SITE_IN_A_HURRY, SITE_PATIENT };
 
 /* One repository, and what it had to say. */
 struct site {
@@ -146,7 +157,7 @@ static bool fetch_choose(struct fetch *fetch, struct error *err)
         if ((ok = fetch_find(fetch->config, *name, &index, err)))
             wanted[index] = false;
     for (size_t i = 0; i < count; i++) {
-        fetch->sites[i].state = wanted[i] ? SITE_ABSENT : SITE_LEFT_OUT;
+        fetch->sites[i].state = wanted[i] ? SITE_ANSWERED : SITE_LEFT_OUT;
         left += wanted[i];
     }
     free(wanted);
@@ -193,29 +204,37 @@ static void output_drop(struct output *output)
     unlink(output->path);
 }
 
-static bool site_open(struct fetch *fetch, size_t index, struct error *err)
+static bool site_open(struct fetch *fetch, size_t index, int64_t deadline, struct error *err)
 {
     struct site *site = &fetch->sites[index];
 
     if (site->repository)
         return true;
-    if (!repository_open(fetch->config, &fetch->config->repositories[index], &site->repository,
-                         err))
+    if (!repository_open_until(fetch->config, &fetch->config->repositories[index], deadline,
+                               &site->repository, err))
         return false;
     repository_select(site->repository, fetch->control.system_identifier);
     return true;
 }
 
 /* From one repository into the output. False without output->failed: the repository could not. */
-static bool site_fetch(struct fetch *fetch, size_t index, struct output *output, struct error *err)
+static bool site_fetch(struct fetch *fetch, size_t index, enum site_patience patience,
+                       struct output *output, struct error *err)
 {
-    return site_open(fetch, index, err) &&
-           wal_archive_fetch(fetch->sites[index].repository, &fetch->name, fetch->request->file,
+    bool hurry = patience == SITE_IN_A_HURRY;
+    int64_t now = clock_monotonic();
+    int64_t delivery = DELIVERY + (int64_t)fetch->control.wal_segment_size * MICROSECONDS_PER_BYTE;
+
+    if (!site_open(fetch, index, hurry ? now + OPENING : 0, err))
+        return false;
+    store_set_deadline(fetch->sites[index].repository->store, hurry ? now + delivery : 0);
+    return wal_archive_fetch(fetch->sites[index].repository, &fetch->name, fetch->request->file,
                              output_write, output, NULL, err);
 }
 
 /* *delivered is true when this repository had it. False: the destination cannot be written. */
-static bool fetch_from(struct fetch *fetch, size_t index, bool *delivered, struct error *err)
+static bool fetch_from(struct fetch *fetch, size_t index, enum site_patience patience,
+                       bool *delivered, struct error *err)
 {
     struct site *site = &fetch->sites[index];
     struct output output = {.fd = -1, .path = fetch->temporary};
@@ -226,7 +245,8 @@ static bool fetch_from(struct fetch *fetch, size_t index, bool *delivered, struc
     *delivered = false;
     if (!output_open(&output, err))
         return false;
-    if (site_fetch(fetch, index, &output, err)) {
+    if (site_fetch(fetch, index, patience, &output, err)) {
+        site->state = SITE_ANSWERED;
         if (fetch->name.kind == WAL_HISTORY)
             history_memory_keep(fetch->config, fetch->control.system_identifier, &fetch->name,
                                 &fetch->history);
@@ -238,8 +258,10 @@ static bool fetch_from(struct fetch *fetch, size_t index, bool *delivered, struc
     output_drop(&output);
     if (output.failed)
         return false;
-    site->state = err->code == ERROR_NOT_FOUND ? SITE_ABSENT : SITE_FAILED;
+    site->state = err->code == ERROR_NOT_FOUND ? SITE_ANSWERED : SITE_FAILED;
     site->error = *err;
+    if (err->code == ERROR_STORE)
+        outage_note(fetch->config, fetch->config->repositories[index].name);
     error_clear(err);
     return true;
 }
@@ -281,7 +303,7 @@ static bool fetch_prove_absent(const struct fetch *fetch, struct error *err)
     };
 
     for (size_t i = 0; i < count; i++)
-        if (fetch->sites[i].state == SITE_ABSENT)
+        if (fetch->sites[i].state == SITE_ANSWERED)
             absence.repositories[absence.count++] = fetch->sites[i].repository;
     bool ok = absence_prove(&absence, err);
     free(absence.repositories);
@@ -297,7 +319,7 @@ static bool fetch_has_come(const struct fetch *fetch)
     if (fetch->name.kind != WAL_SEGMENT)
         return false;
     for (size_t i = 0; !exists && i < fetch->config->repository_count; i++)
-        if (fetch->sites[i].state == SITE_ABSENT &&
+        if (fetch->sites[i].state == SITE_ANSWERED &&
             !wal_archive_exists(fetch->sites[i].repository, fetch->request->file, &exists, &err))
             return false;
     return exists;
@@ -323,7 +345,7 @@ static bool fetch_others_suffice(const struct fetch *fetch)
              fetch->sites[i].error.code == ERROR_CONFIG))
             return false;
         failed += fetch->sites[i].state == SITE_FAILED;
-        absent += fetch->sites[i].state == SITE_ABSENT;
+        absent += fetch->sites[i].state == SITE_ANSWERED;
     }
     return failed < fetch->config->archive.require && absent > 0;
 }
@@ -347,14 +369,65 @@ static bool fetch_first_failure(const struct fetch *fetch, struct error *err)
     return true;
 }
 
+static bool fetch_has_others(const struct fetch *fetch)
+{
+    size_t wanted = 0;
+
+    for (size_t i = 0; i < fetch->config->repository_count; i++)
+        wanted += fetch->sites[i].state != SITE_LEFT_OUT;
+    return wanted > 1;
+}
+
+/* Recovery must not wait for a repository that is out of reach, segment after segment, where another
+ * one has them all. */
+static bool fetch_in_a_hurry(struct fetch *fetch, bool *delivered, struct error *err)
+{
+    const struct config *config = fetch->config;
+    enum site_patience patience = fetch_has_others(fetch) ? SITE_IN_A_HURRY : SITE_PATIENT;
+
+    for (size_t i = 0; i < config->repository_count && !*delivered; i++) {
+        struct site *site = &fetch->sites[i];
+
+        if (site->state == SITE_LEFT_OUT)
+            continue;
+        if (patience == SITE_IN_A_HURRY && outage_is_recent(config, config->repositories[i].name)) {
+            outage_error(config->repositories[i].name, &site->error);
+            site->state = SITE_FAILED;
+        } else if (!fetch_from(fetch, i, patience, delivered, err)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Those without whom it cannot be told. A standby asks again anyway. */
+static bool fetch_with_patience(struct fetch *fetch, bool *delivered, struct error *err)
+{
+    const struct config *config = fetch->config;
+
+    if (fetch_others_suffice(fetch) || fetch_is_for_standby(config, fetch->request) ||
+        !fetch_has_others(fetch))
+        return true;
+    for (size_t i = 0; i < config->repository_count && !*delivered; i++) {
+        struct site *site = &fetch->sites[i];
+
+        if (site->state != SITE_FAILED || site->error.code != ERROR_STORE)
+            continue;
+        if (!fetch_from(fetch, i, SITE_PATIENT, delivered, err))
+            return false;
+        if (site->state == SITE_ANSWERED)
+            outage_end(config, config->repositories[i].name);
+    }
+    return true;
+}
+
 /* One look at the repositories; whoever has the file delivers it. */
 static bool fetch_deliver(struct fetch *fetch, bool *delivered, struct error *err)
 {
     *delivered = false;
-    for (size_t i = 0; i < fetch->config->repository_count && !*delivered; i++)
-        if (fetch->sites[i].state != SITE_LEFT_OUT && !fetch_from(fetch, i, delivered, err))
-            return false;
-    if (!*delivered && !fetch_from_memory(fetch, delivered, err))
+    if (!fetch_in_a_hurry(fetch, delivered, err) ||
+        (!*delivered && !fetch_with_patience(fetch, delivered, err)) ||
+        (!*delivered && !fetch_from_memory(fetch, delivered, err)))
         return false;
     if (*delivered)
         fetch_log_failures(fetch);

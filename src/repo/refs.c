@@ -268,3 +268,46 @@ bool refs_fetch(struct repository *repository, int64_t run,
 
     return repository_ask(repository, refs_fetch_from, &wanted, err);
 }
+
+/* A listing of packs under way. */
+struct refs_seeing {
+    const struct refs *refs;
+    bool *lacking;
+    size_t count; /* of those that lack */
+};
+
+static bool refs_see(const char *name, const struct store_info *info, void *context,
+                     struct error *err)
+{
+    struct refs_seeing *seeing = context;
+    struct layout_pack id;
+    const struct refs_pack *pack;
+
+    (void)err;
+    if (!layout_parse_pack(name, &id) || (pack = refs_find(seeing->refs, &id)) == NULL ||
+        pack->size != info->size || !seeing->lacking[pack - seeing->refs->packs])
+        return true;
+    seeing->lacking[pack - seeing->refs->packs] = false;
+    seeing->count--;
+    return true;
+}
+
+bool refs_find_lacking(struct repository *repository, const struct refs *refs, bool *lacking,
+                       size_t *count, struct error *err)
+{
+    struct refs_seeing seeing = {.refs = refs, .lacking = lacking, .count = refs->count};
+
+    for (size_t i = 0; i < refs->count; i++)
+        lacking[i] = true;
+    for (size_t i = 0; i < refs->count; i++) {
+        char prefix[LAYOUT_NAME_SIZE];
+
+        if (i > 0 && refs->packs[i].pack.run == refs->packs[i - 1].pack.run)
+            continue;
+        layout_pack_prefix(refs->packs[i].pack.run, prefix);
+        if (!repository_list(repository, prefix, NULL, refs_see, &seeing, err))
+            return false;
+    }
+    *count = seeing.count;
+    return true;
+}

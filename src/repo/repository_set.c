@@ -3,58 +3,11 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "pgvigil/clock.h"
-#include "pgvigil/files.h"
-#include "pgvigil/log.h"
 #include "pgvigil/mem.h"
+#include "pgvigil/outage.h"
 #include "pgvigil/workers.h"
-
-#define DOWN_FOR (60 * CLOCK_SECOND)
-
-static char *down_path(const struct repository_set *set, const char *name)
-{
-    char *directory = files_join(set->config->state_dir, "down");
-    char *path = files_join(directory, name);
-
-    free(directory);
-    return path;
-}
-
-/* A clock that was set back must not keep a repository out for long. */
-static bool is_down(const struct repository_set *set, const char *name)
-{
-    char *path = down_path(set, name);
-    struct stat info;
-    bool noted = stat(path, &info) == 0;
-    int64_t age = noted ? clock_now() - (int64_t)info.st_mtim.tv_sec * CLOCK_SECOND : 0;
-
-    free(path);
-    return noted && age >= 0 && age < DOWN_FOR;
-}
-
-/* Only saves time: nothing hangs on it. */
-static void note_down(const struct repository_set *set, const char *name)
-{
-    char *directory = files_join(set->config->state_dir, "down");
-    char *path = files_join(directory, name);
-    struct error ignored = ERROR_INIT;
-
-    if (!files_make_directories(directory, &ignored) || !files_write(path, "", 0, 0600, &ignored))
-        log_debug("%s", ignored.message);
-    free(path);
-    free(directory);
-}
-
-static void note_up(const struct repository_set *set, const char *name)
-{
-    char *path = down_path(set, name);
-
-    unlink(path);
-    free(path);
-}
 
 void repository_set_drop(struct repository_set *set, size_t member, const struct error *why)
 {
@@ -62,7 +15,7 @@ void repository_set_drop(struct repository_set *set, size_t member, const struct
 
     one->error = *why;
     one->out = true;
-    note_down(set, one->config->name);
+    outage_note(set->config, one->config->name);
 }
 
 bool repository_set_has(const struct repository_set *set, size_t member)
@@ -80,8 +33,18 @@ struct opening {
     struct repository_set *set;
     const bool *wanted;
     uint64_t system_identifier;
-    int64_t deadline;
+    int64_t deadline; /* of opening alone */
+    int64_t whole;    /* of everything */
 };
+
+/* One that does not answer must not use up the time that the others need to be written to. */
+static int64_t opening_deadline(const struct repository_set *set, int64_t deadline)
+{
+    int64_t now = clock_monotonic();
+
+    return deadline == 0 || set->count < 2 || deadline <= now ? deadline
+                                                              : now + (deadline - now) / 4;
+}
 
 static bool open_one(struct workers *workers, int number, void *context, struct error *err)
 {
@@ -101,6 +64,7 @@ static bool open_one(struct workers *workers, int number, void *context, struct 
     }
     if (!repository_check_recipients(member->repository, err))
         return false;
+    store_set_deadline(member->repository->store, opening->whole);
     repository_select(member->repository, opening->system_identifier);
     error_clear(&member->error);
     return true;
@@ -110,8 +74,11 @@ static bool open_one(struct workers *workers, int number, void *context, struct 
 static bool open_wanted(struct repository_set *set, const bool *wanted, uint64_t system_identifier,
                         int64_t deadline, struct error *err)
 {
-    struct opening opening = {
-        .set = set, .wanted = wanted, .system_identifier = system_identifier, .deadline = deadline};
+    struct opening opening = {.set = set,
+                              .wanted = wanted,
+                              .system_identifier = system_identifier,
+                              .deadline = opening_deadline(set, deadline),
+                              .whole = deadline};
 
     if (!workers_run((int)set->count, open_one, &opening, err))
         return false;
@@ -119,9 +86,9 @@ static bool open_wanted(struct repository_set *set, const bool *wanted, uint64_t
         if (!wanted[i])
             continue;
         if (set->members[i].repository)
-            note_up(set, set->members[i].config->name);
+            outage_end(set->config, set->members[i].config->name);
         else
-            note_down(set, set->members[i].config->name);
+            outage_note(set->config, set->members[i].config->name);
     }
     return true;
 }
@@ -143,12 +110,12 @@ static bool choose(struct repository_set *set, enum repository_set_patience pati
     for (size_t i = 0; i < set->count; i++) {
         struct repository_set_member *member = &set->members[i];
 
-        wanted[i] = patience == REPOSITORY_SET_ASK_ALL || !is_down(set, member->config->name);
+        wanted[i] = patience == REPOSITORY_SET_ASK_ALL ||
+                    !outage_is_recent(set->config, member->config->name);
         if (wanted[i])
             continue;
         skipped = true;
-        error_set(&member->error, ERROR_STORE, "repository \"%s\" did not answer a moment ago",
-                  member->config->name);
+        outage_error(member->config->name, &member->error);
     }
     return skipped;
 }

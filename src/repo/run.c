@@ -6,13 +6,18 @@
  */
 #include "pgvigil/run.h"
 
+#include <fcntl.h>
+#include <inttypes.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "pgvigil/files.h"
 #include "pgvigil/json_out.h"
 #include "pgvigil/layout.h"
 #include "pgvigil/log.h"
@@ -92,10 +97,36 @@ static bool store_begin(struct repository *repository, int64_t id, const char *k
     return store_note(repository, layout_begin(id, name), TRAILER_BEGIN, note, outcome, err);
 }
 
+/* Repositories that are out of reach do not see the claim, and an id must not mean two runs when they
+ * are back: so this host does not use one twice either. Where that cannot be remembered only that is
+ * lost. The file holds the newest id; whoever claims one has it locked. */
+static int64_t claim_here(const struct repository *repository, int64_t wanted)
+{
+    char *path = files_join(repository->all->state_dir, "last-run");
+    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    char text[32] = "";
+
+    free(path);
+    if (fd < 0)
+        return wanted;
+    if (flock(fd, LOCK_EX) == 0 && pread(fd, text, sizeof(text) - 1, 0) >= 0) {
+        int64_t last = strtoll(text, NULL, 10);
+
+        /* One far ahead is of a clock that was wrong. */
+        if (last >= wanted && last < wanted + IDS_TRIED)
+            wanted = last + 1;
+        snprintf(text, sizeof(text), "%" PRId64 "\n", wanted);
+        if (pwrite(fd, text, strlen(text), 0) < 0)
+            log_debug("could not write \"last-run\" in \"%s\"", repository->all->state_dir);
+    }
+    close(fd);
+    return wanted;
+}
+
 /* Takes the first id from now on that is free. */
 static bool claim(struct run *run, const char *kind, int64_t base, struct error *err)
 {
-    int64_t first = clock_now() / CLOCK_SECOND;
+    int64_t first = claim_here(run->repository, clock_now() / CLOCK_SECOND);
 
     for (run->id = first; run->id < first + IDS_TRIED; run->id++) {
         enum store_outcome outcome;

@@ -5,9 +5,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "pgvigil/clock.h"
 #include "pgvigil/layout.h"
 #include "pgvigil/mem.h"
 #include "pgvigil/object.h"
+#include "pgvigil/workers.h"
 #include "repo/wal_source.h"
 
 /* One file on its way into one repository. */
@@ -146,20 +148,6 @@ static bool push_prepare(struct push *push, uint64_t system_identifier, struct e
     return true;
 }
 
-/* A file that is there already is compared without compressing it first. */
-static bool push_is_there(struct push *push, bool *digested, bool *there, struct error *err)
-{
-    struct trailer existing;
-    enum wal_outcome outcome;
-
-    if (!push_look(push, &existing, there, err) || !*there)
-        return err->code == ERROR_NONE;
-    if (!*digested && !wal_source_digest(push->source, push->raw_sha256, err))
-        return false;
-    *digested = true;
-    return push_confirm(push, &existing, &outcome, err);
-}
-
 /* An outage is one repository's matter; a conflict, or our own trouble, is everybody's. */
 static bool push_tolerate(struct repository_set *set, size_t member, struct error *err)
 {
@@ -170,25 +158,95 @@ static bool push_tolerate(struct repository_set *set, size_t member, struct erro
     return true;
 }
 
+/* What each member has under the name, found out side by side. */
+struct push_survey {
+    struct repository_set *set;
+    const struct push *push;
+    struct push_found {
+        struct trailer existing;
+        bool there;
+        struct error error;
+    } * found; /* one for each member */
+};
+
+static bool push_survey_one(struct workers *workers, int number, void *context, struct error *err)
+{
+    const struct push_survey *survey = context;
+    struct push_found *found = &survey->found[number];
+    struct push push = *survey->push;
+
+    (void)workers;
+    (void)err;
+    if (!repository_set_has(survey->set, (size_t)number))
+        return true;
+    push.repository = survey->set->members[number].repository;
+    push_look(&push, &found->existing, &found->there, &found->error);
+    return true;
+}
+
+/* One that does not answer must leave time for the others to be written to: half of it. */
+static void push_set_deadline(const struct repository_set *set, const struct wal_source *source,
+                              int parts)
+{
+    int64_t now = clock_monotonic(), left = source->deadline - now;
+
+    if (source->deadline == 0 || set->count < 2)
+        return;
+    for (size_t i = 0; i < set->count; i++)
+        if (repository_set_has(set, i))
+            store_set_deadline(set->members[i].repository->store, now + left / parts);
+}
+
+/* A file that is there already is compared without compressing it first. */
+static bool push_compare_found(struct push *push, const struct push_found *found, bool *digested,
+                               struct error *err)
+{
+    enum wal_outcome outcome;
+
+    if (!*digested && !wal_source_digest(push->source, push->raw_sha256, err))
+        return false;
+    *digested = true;
+    return push_confirm(push, &found->existing, &outcome, err);
+}
+
+static bool push_judge_found(struct repository_set *set, struct push *push,
+                             const struct push_survey *survey, bool *lacking, struct error *err)
+{
+    bool digested = push->kind == TRAILER_PARTIAL;
+
+    for (size_t i = 0; i < set->count; i++) {
+        const struct push_found *found = &survey->found[i];
+
+        if (!repository_set_has(set, i))
+            continue;
+        push->repository = set->members[i].repository;
+        *err = found->error;
+        lacking[i] = err->code == ERROR_NONE && !found->there;
+        if ((err->code != ERROR_NONE ||
+             (found->there && !push_compare_found(push, found, &digested, err))) &&
+            !push_tolerate(set, i, err))
+            return false;
+    }
+    return true;
+}
+
 /* Chooses the members that do not have it yet; *any: there are some. */
 static bool push_look_everywhere(struct repository_set *set, struct push *push, bool *lacking,
                                  bool *any, struct error *err)
 {
-    bool digested = push->kind == TRAILER_PARTIAL, there;
+    struct push_survey survey = {
+        .set = set, .push = push, .found = mem_calloc(set->count, sizeof(*survey.found))};
 
+    push_set_deadline(set, push->source, 2);
+    bool ok = workers_run((int)set->count, push_survey_one, &survey, err) &&
+              push_judge_found(set, push, &survey, lacking, err);
+
+    push_set_deadline(set, push->source, 1);
+    free(survey.found);
     *any = false;
-    for (size_t i = 0; i < set->count; i++) {
-        if (!repository_set_has(set, i))
-            continue;
-        push->repository = set->members[i].repository;
-        if (push_is_there(push, &digested, &there, err)) {
-            lacking[i] = !there;
-            *any = *any || !there;
-        } else if (!push_tolerate(set, i, err)) {
-            return false;
-        }
-    }
-    return true;
+    for (size_t i = 0; i < set->count; i++)
+        *any = *any || lacking[i];
+    return ok;
 }
 
 /* After the joint put: in those that had the name meanwhile, is it the same? */

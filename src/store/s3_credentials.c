@@ -15,13 +15,15 @@
 #define SECRET_MAXIMUM ((size_t)4096)
 #define SHARED_MAXIMUM ((size_t)1024 * 1024)
 #define EARLY (300 * CLOCK_SECOND) /* before their end they are fetched anew */
+#define PAUSE (20 * CLOCK_SECOND)  /* between two looks for others while those at hand are good */
 
 struct s3_credentials {
     const struct config_repository *settings;
     pthread_mutex_t lock; /* guards what follows */
     bool have;
     struct s3_keys keys;
-    int64_t end; /* by clock_now; S3_IDENTITY_FOREVER: none */
+    int64_t end;    /* by clock_now; S3_IDENTITY_FOREVER: none */
+    int64_t looked; /* by clock_monotonic: when they were last looked for */
 };
 
 struct s3_credentials *s3_credentials_new(const struct config_repository *settings)
@@ -231,43 +233,80 @@ static char *copy_text(const char *text)
     return text ? mem_strdup(text) : NULL;
 }
 
+/* Under the lock. What was there before stays where nothing is found. */
+static bool credentials_look(struct s3_credentials *credentials, struct error *err)
+{
+    struct s3_keys found = {.access_key_id = NULL};
+    int64_t end;
+
+    credentials->looked = clock_monotonic();
+    if (!credentials_find(credentials, &found, &end, err)) {
+        s3_credentials_free_keys(&found);
+        return false;
+    }
+    s3_credentials_free_keys(&credentials->keys);
+    credentials->keys = found;
+    credentials->end = end;
+    credentials->have = true;
+    return true;
+}
+
+/* Those at hand serve as long as they are good, if no others can be had now. */
+static bool credentials_ready(struct s3_credentials *credentials, struct error *err)
+{
+    int64_t now = clock_now();
+
+    if (credentials->have && now <= credentials->end - EARLY)
+        return true;
+    if (credentials->have && now < credentials->end) {
+        struct error ignored = ERROR_INIT;
+
+        if (clock_monotonic() - credentials->looked > PAUSE)
+            credentials_look(credentials, &ignored);
+        return true;
+    }
+    return credentials_look(credentials, err);
+}
+
+static void credentials_copy(const struct s3_credentials *credentials, struct s3_keys *keys)
+{
+    keys->access_key_id = copy_text(credentials->keys.access_key_id);
+    keys->secret_access_key = copy_text(credentials->keys.secret_access_key);
+    keys->session_token = copy_text(credentials->keys.session_token);
+}
+
 bool s3_credentials_get(struct s3_credentials *credentials, struct s3_keys *keys, struct error *err)
 {
-    bool ok = true;
-
     *keys = (struct s3_keys){.access_key_id = NULL};
     pthread_mutex_lock(&credentials->lock);
-    if (!credentials->have || clock_now() > credentials->end - EARLY) {
-        struct s3_keys found = {.access_key_id = NULL};
-        int64_t end;
-
-        ok = credentials_find(credentials, &found, &end, err);
-        /* Those of before serve as long as they are good, if no others can be had now. */
-        if (!ok && credentials->have && clock_now() < credentials->end) {
-            ok = true;
-            s3_credentials_free_keys(&found);
-        } else {
-            s3_credentials_free_keys(&credentials->keys);
-            credentials->keys = found;
-            credentials->end = end;
-            credentials->have = ok;
-        }
-    }
-    if (ok) {
-        keys->access_key_id = copy_text(credentials->keys.access_key_id);
-        keys->secret_access_key = copy_text(credentials->keys.secret_access_key);
-        keys->session_token = copy_text(credentials->keys.session_token);
-    }
+    bool ok = credentials_ready(credentials, err);
+    if (ok)
+        credentials_copy(credentials, keys);
     pthread_mutex_unlock(&credentials->lock);
     return ok;
 }
 
-bool s3_credentials_expired(struct s3_credentials *credentials)
+static bool same_text(const char *a, const char *b)
 {
+    return (!a && !b) || (a && b && strcmp(a, b) == 0);
+}
+
+static bool same_keys(const struct s3_keys *a, const struct s3_keys *b)
+{
+    return same_text(a->access_key_id, b->access_key_id) &&
+           same_text(a->secret_access_key, b->secret_access_key) &&
+           same_text(a->session_token, b->session_token);
+}
+
+bool s3_credentials_renew(struct s3_credentials *credentials, const struct s3_keys *refused)
+{
+    struct error ignored = ERROR_INIT;
+
     pthread_mutex_lock(&credentials->lock);
-    bool others = credentials->have && credentials->end != S3_IDENTITY_FOREVER;
-    if (others)
-        credentials->have = false;
+    /* Another thread may have been quicker. */
+    bool others =
+        !same_keys(&credentials->keys, refused) ||
+        (credentials_look(credentials, &ignored) && !same_keys(&credentials->keys, refused));
     pthread_mutex_unlock(&credentials->lock);
     return others;
 }

@@ -30,7 +30,8 @@ bool s3_credentials_get(struct s3_credentials *credentials, struct s3_keys *keys
                         struct error *err);
 void s3_credentials_free_keys(struct s3_keys *keys);
 
-/* The server says that they have expired: true if others can be had by the next s3_credentials_get. */
-bool s3_credentials_expired(struct s3_credentials *credentials);
+/* The server refused these: are there others now? They are looked for where they come from, which may
+ * be a file that was written anew, or a platform that lends them for some hours. */
+bool s3_credentials_renew(struct s3_credentials *credentials, const struct s3_keys *refused);
 
 #endif

@@ -197,13 +197,11 @@ static void sign(const struct s3_bucket *bucket, const struct s3_request *reques
 }
 
 static bool send_once(struct s3_bucket *bucket, const struct s3_request *request,
-                      struct http_response *response, struct error *err)
+                      const struct s3_keys *keys, struct http_response *response, struct error *err)
 {
     struct sending sending = {.count = 0};
-    struct s3_keys keys;
 
-    if (!payload_sha256(request->body, sending.sha256, err) ||
-        !s3_credentials_get(bucket->credentials, &keys, err))
+    if (!payload_sha256(request->body, sending.sha256, err))
         return false;
 
     char *key = s3_sign_encode(request->key ? request->key : "", S3_SLASH_SEPARATES);
@@ -211,8 +209,7 @@ static bool send_once(struct s3_bucket *bucket, const struct s3_request *request
     char *url = mem_printf("%s/%s%s%s", bucket->base, key, request->query ? "?" : "",
                            request->query ? request->query : "");
 
-    sign(bucket, request, &keys, path, &sending);
-    s3_credentials_free_keys(&keys);
+    sign(bucket, request, keys, path, &sending);
     const struct http_request sent = {.method = request->method,
                                       .url = url,
                                       .headers = (const char *const *)sending.lines,
@@ -230,25 +227,41 @@ static bool send_once(struct s3_bucket *bucket, const struct s3_request *request
     return ok;
 }
 
-/* The server's word for credentials that are too old. */
-static bool is_expired(const struct http_response *response)
+/* Refused for the credentials' sake, as far as can be told: an answer to HEAD gives no reason. */
+static bool is_refused(const struct http_response *response)
 {
+    static const char *const codes[] = {"ExpiredToken", "InvalidToken", "TokenRefreshRequired",
+                                        "InvalidAccessKeyId", "SignatureDoesNotMatch"};
     struct error ignored = ERROR_INIT;
     struct s3_answer answer;
 
-    return (response->status == 400 || response->status == 403) &&
-           s3_answer_read(response, &answer, &ignored) &&
-           (strcmp(answer.code, "ExpiredToken") == 0 || strcmp(answer.code, "InvalidToken") == 0);
+    if ((response->status != 400 && response->status != 403) ||
+        !s3_answer_read(response, &answer, &ignored))
+        return false;
+    for (size_t i = 0; i < sizeof(codes) / sizeof(codes[0]); i++)
+        if (strcmp(answer.code, codes[i]) == 0)
+            return true;
+    return response->status == 403 && response->body.length == 0;
 }
 
 bool s3_request_send(struct s3_bucket *bucket, const struct s3_request *request,
                      struct http_response *response, struct error *err)
 {
+    struct s3_keys keys;
+
     *response = (struct http_response){.status = 0};
-    if (!send_once(bucket, request, response, err))
+    if (!s3_credentials_get(bucket->credentials, &keys, err))
         return false;
-    if (!is_expired(response) || !s3_credentials_expired(bucket->credentials))
-        return true;
+    bool ok = send_once(bucket, request, &keys, response, err);
+    bool again = ok && is_refused(response) && s3_credentials_renew(bucket->credentials, &keys);
+
+    s3_credentials_free_keys(&keys);
+    if (!again)
+        return ok;
     http_response_free(response);
-    return send_once(bucket, request, response, err);
+    if (!s3_credentials_get(bucket->credentials, &keys, err))
+        return false;
+    ok = send_once(bucket, request, &keys, response, err);
+    s3_credentials_free_keys(&keys);
+    return ok;
 }

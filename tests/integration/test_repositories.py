@@ -1,12 +1,13 @@
 """Several repositories: one read into all, outages, debts, levelling; each one stands alone afterwards."""
 
 import re
+import time
 
 import pytest
 from backup_tools import assert_says
 from harness import (Ledger, Oracle, Site, assert_restored, decode_repository, keys, run, s3,
                      write_file)
-from harness.proxy import FaultProxy, answer
+from harness.proxy import Exchange, FaultProxy, answer, stall
 
 
 def make(scratch, names=("west", "east"), archive=None, sections=None, **kwargs):
@@ -174,6 +175,97 @@ def test_an_async_copy_follows(scratch):
     assert objects(site.places["later"]) == objects(site.places["west"])
 
 
+def behind(site, name):
+    return next(one["behind"] for one in site.pgvigil.json("list", check=False)["repositories"] if one["name"] == name)
+
+
+def test_how_far_one_is_behind(scratch):
+    """In objects as copy would bring them, and in time."""
+    site = make(scratch, ("west", "later"), sections={"later": {"copy": "async"}})
+    site.backup()
+    site.pgvigil.run("copy")
+    assert "Level with the others" in site.pgvigil.run("list").stdout
+    level = behind(site, "later")
+    assert level == {"ahead": None, "objects": 0, "bytes": 0, "backups": 0, "wal_files": 0, "seconds": 0}
+
+    site.backup()
+    site.cluster.sql("create table t (n int)")
+    site.cluster.sql("select pg_sleep(2)")
+    site.cluster.sql("insert into t values (1)")
+    site.cluster.switch_wal(archived=True)
+    missing = objects(site.places["west"]).keys() - objects(site.places["later"]).keys()
+    one = behind(site, "later")
+    assert one["ahead"] == "west" and one["objects"] == len(missing) and one["backups"] == 1
+    assert one["wal_files"] == sum("/wal/" in name for name in missing) and 2 <= one["seconds"] < 60
+    assert one["bytes"] >= sum(len(data) for name, data in objects(site.places["west"]).items()
+                               if name in missing and ("/wal/" in name or "/pack/" in name))
+    assert behind(site, "west")["objects"] == 0
+    text = site.pgvigil.run("list").stdout
+    assert re.search(rf'Behind "west" by {len(missing)} objects .*; 1 backup and {one["wal_files"]} WAL files', text)
+    assert re.search(r"in time by [\d.]+ s", text)
+    # One that cannot be read is no one to compare with, and nothing to wait for.
+    hide(site.places["later"])
+    assert behind(site, "west") is None
+    show(site.places["later"])
+    assert site.pgvigil.json("list", "--repository", "west")["repositories"][0]["behind"] is None
+
+
+def test_copy_takes_from_whoever_has_it(scratch):
+    """What one source lacks or has damaged comes from another; what none has holds up nothing else."""
+    site = make(scratch, ("west", "east", "later"), sections={"later": {"copy": "async"}})
+    hide(site.places["east"])
+    site.backup()
+    show(site.places["east"])
+    forget_outages(site)
+    hide(site.places["west"])
+    second = site.backup()
+    assert 'not in repository "west"' in second.stderr
+    show(site.places["west"])
+    site.pgvigil.run("copy")
+    assert objects(site.places["west"]) == objects(site.places["east"]) == objects(site.places["later"])
+
+    # A pack that west has damaged.
+    first = sorted((site.places["west"] / "main").glob("*/backup/*"))[0].name
+    run(["rm", "-r", *site.places["later"].glob(f"main/*/pack/{first}"), *site.places["later"].glob(f"main/*/backup/{first}")])
+    pack = sorted(site.places["west"].glob(f"main/*/pack/{first}/*"))[0]
+    whole = pack.read_bytes()
+    pack.write_bytes(whole[:50] + b"?" + whole[51:])
+    done = site.pgvigil.run("copy", "--to", "later")
+    assert 'is damaged; repository "east" had it' in done.stderr
+    assert objects(site.places["later"]) == objects(site.places["east"])
+
+    # A WAL segment that nobody has whole: the backup that needs it is not copied, the other one is.
+    run(["rm", "-r", *(site.places["later"] / "main").iterdir()])
+    info = next(one for one in site.pgvigil.json("list", "--repository", "west")["repositories"][0]["clusters"][0]["backups"]
+                if one["id"] == first)
+    segment = site.cluster.scalar("select pg_walfile_name(%s)", info["start_lsn"])
+    for name in ("west", "east"):
+        (path,) = site.places[name].rglob(f"{segment}.zst")
+        data = path.read_bytes()
+        path.write_bytes(data[:50] + bytes([data[50] ^ 1]) + data[51:])
+    done = site.pgvigil.run("copy", "--to", "later", check=4)
+    assert f"{segment}.zst" in done.stderr and f"could not copy backup {first}" in done.stderr
+    assert [path.parent.name for path in site.places["later"].rglob("backup.json")] == \
+        [sorted((site.places["west"] / "main").glob("*/backup/*"))[1].name]
+
+
+def test_two_hosts_that_took_the_same_id(scratch):
+    """Each backup stays what it is where it is; neither passes for the other."""
+    site = make(scratch)
+    ahead = f"{int(time.time()) + 1000}\n"
+    write_file(site.state_dir / "last-run", ahead)
+    site.backup()
+    one = next(site.places["east"].rglob("backup.json")).parent
+    run(["rm", "-r", one, *site.places["east"].glob(f"main/*/pack/{one.name}"), *site.places["east"].glob("main/*/run")])
+    hide(site.places["west"])
+    write_file(site.state_dir / "last-run", ahead)
+    site.backup()
+    show(site.places["west"])
+    done = site.pgvigil.run("copy", check=4)
+    assert_says(done, f"backup {one.name} in repository", "is another one than that in repository")
+    assert "is another one" in site.pgvigil.run("list").stderr
+
+
 def test_copy_refuses_damage(scratch):
     site = make(scratch, ("west", "later"), sections={"later": {"copy": "async"}})
     site.backup()
@@ -267,6 +359,49 @@ def test_absence_is_certain_only_when_enough_were_asked(scratch):
     # With two that must have it, one that is gone hides nothing.
     site.write_config({"archive": {"require": 2}})
     assert site.pgvigil.run("archive-get", segment, got, check=False).rc == 1
+
+
+class Stalling:
+    """A repository in a bucket behind a proxy, beside one in a directory."""
+
+    def __init__(self, scratch, proxy, server, names=("east", "west"), **more):
+        bucket = server.section(server.bucket(), endpoint=proxy.endpoint)
+        self.site = make(scratch, names, sections={names[0]: bucket}, **more)
+
+
+def test_a_region_that_never_answers_keeps_nobody_waiting(scratch):
+    """It takes every connection and says nothing: a push uses a part of its time on it, the next ones none; recovery
+    and list go on with the other one."""
+    if not s3.available("rgw"):
+        pytest.skip("the packages of rgw are not installed")
+    server = s3.server("rgw")
+    with FaultProxy(server.port) as proxy:
+        site = Stalling(scratch, proxy, server, archive={"timeout": "12 s"}).site
+        segments = [site.cluster.switch_wal(archived=True)]
+        proxy.on("*", "", stall(60), times=None)
+        started = time.monotonic()
+        segments.append(site.cluster.switch_wal(archived=True))
+        assert 2 < time.monotonic() - started < 10
+        started = time.monotonic()
+        segments.append(site.cluster.switch_wal(archived=True))
+        assert time.monotonic() - started < 3
+        assert site.cluster.scalar("select failed_count from pg_stat_archiver") == 0
+        # It says who it is, and then nothing more.
+        proxy.clear()
+        forget_outages(site)
+        proxy.on("GET", "pgvigil.json", Exchange.forward, times=None)
+        proxy.on("*", "", stall(60), times=None)
+        segments.append(site.cluster.switch_wal(archived=True))
+        assert site.cluster.scalar("select failed_count from pg_stat_archiver") == 0
+
+        proxy.clear()
+        proxy.on("*", "", stall(60), times=None)
+        forget_outages(site)
+        got, started = scratch.path / "got", time.monotonic()
+        for segment in segments:
+            site.pgvigil.run("archive-get", segment, got)
+        assert time.monotonic() - started < 25, "each segment waited"
+        assert owed(site, "east") == 3
 
 
 def test_two_regions_one_cut_at_each_request(scratch):

@@ -41,6 +41,13 @@ def reset(after=0, of="request"):
     return act
 
 
+def truncate(after):
+    """The answer ends in good order after so many bytes of its body."""
+    def act(exchange):
+        exchange.forward(answer_most=after)
+    return act
+
+
 def lost_answer():
     """The server does what it is asked, and nobody hears of it."""
     def act(exchange):
@@ -52,6 +59,38 @@ def corrupt(at=0):
     """One byte of the answer's body is another."""
     def act(exchange):
         exchange.forward(change=at)
+    return act
+
+
+def corrupt_request(at=0):
+    """One byte of the request's body is another when the server gets it."""
+    def act(exchange):
+        exchange.forward(change_request=at)
+    return act
+
+
+def wrong_etag():
+    """The answer names another ETag than the object has."""
+    def act(exchange):
+        exchange.forward(edit=lambda head: re.sub(rb'(?im)^(etag:) *"?[0-9a-f]+"?', rb'\1 "0123456789abcdef0123456789abcdef"',
+                                                  head))
+    return act
+
+
+def expired(key_id):
+    """What is signed by this key is refused; other keys are good."""
+    def act(exchange):
+        if f"Credential={key_id}/".encode() in exchange.head:
+            answer(400, "ExpiredToken")(exchange)
+        else:
+            exchange.forward()
+    return act
+
+
+def drip(rate):
+    """The answer comes at so many bytes a second."""
+    def act(exchange):
+        exchange.forward(rate=rate)
     return act
 
 
@@ -98,20 +137,40 @@ class Exchange:
         for _ in self.body(most):
             pass
 
-    def forward(self, answer_most=None, change=None):
+    def forward(self, answer_most=None, change=None, change_request=None, edit=None, rate=None):
         """To the server and back; the connection to it lasts for one request."""
         head = re.sub(rb"(?im)^(expect|connection):[^\r\n]*\r\n", b"", self.head)
         head = head.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
+        offset = 0
         with socket.create_connection(("127.0.0.1", self.proxy.target), timeout=60) as upstream:
             upstream.sendall(head)
             for part in self.body():
+                if change_request is not None and offset <= change_request < offset + len(part):
+                    part = _changed(part, change_request - offset)
                 upstream.sendall(part)
+                offset += len(part)
             whole = b"".join(iter(lambda: upstream.recv(65536), b""))
         start = whole.index(b"\r\n\r\n") + 4
+        if edit:
+            whole = edit(whole[:start]) + whole[start:]
         if change is not None and len(whole) > start + change:
-            whole = whole[:start + change] + bytes([whole[start + change] ^ 0x55]) + whole[start + change + 1:]
+            whole = _changed(whole, start + change)
         if answer_most != -1:
-            self.client.sendall(whole if answer_most is None else whole[:start + answer_most])
+            self._send(whole if answer_most is None else whole[:start + answer_most], rate)
+
+    def _send(self, data, rate):
+        if not rate:
+            self.client.sendall(data)
+            return
+        part = max(1, rate // 10)
+        for at in range(0, len(data), part):
+            self.client.sendall(data[at:at + part])
+            if self.proxy.stopping.wait(0.1):
+                return
+
+
+def _changed(data, at):
+    return data[:at] + bytes([data[at] ^ 0x55]) + data[at + 1:]
 
 
 class _Handler(socketserver.BaseRequestHandler):

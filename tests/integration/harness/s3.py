@@ -96,7 +96,7 @@ class Server:
         """A new one."""
         name = f"b{random.randrange(10**12):012d}"
         # Just started, some answer 503 for a moment.
-        system.wait_until(lambda: self.client(user).request("PUT", f"/{name}", check=False)[0] == 200, 20, "a bucket",
+        system.wait_until(lambda: self.client(user).request("PUT", f"/{name}", check=False)[0] == 200, 60, "a bucket",
                           pause=0.2)
         return name
 

@@ -11,22 +11,27 @@
 #include "suites.h"
 #include "support/archive.h"
 #include "support/memory_store.h"
+#include "support/scratch.h"
 
 #define MILLISECOND INT64_C(1000)
 #define PATIENCE (20 * CLOCK_SECOND) /* until a test that waits for a thread gives up */
 
 static struct repository *repository;
+static struct config config; /* of this host: where its state is */
 static struct error err;
 
 static void set_up(void)
 {
+    config.state_dir = scratch_make();
     repository = archive_repository();
+    repository->all = &config;
     error_clear(&err);
 }
 
 static void tear_down(void)
 {
     archive_free_repository(repository);
+    scratch_remove(config.state_dir);
 }
 
 static json_t *read_note(const char *name, enum trailer_kind kind)
@@ -106,6 +111,31 @@ START_TEST(ids_are_never_shared)
     json_decref(note);
     for (size_t i = 0; i < 5; i++)
         run_end(runs[i]);
+}
+END_TEST
+
+/* Two repositories that are never seen at the same time. */
+START_TEST(ids_are_not_used_twice_by_a_host)
+{
+    struct repository *other = archive_repository();
+    struct run *here, *there;
+    int64_t first;
+
+    other->all = &config;
+    ck_assert_msg(run_begin(repository, "backup", 0, &here, &err), "%s", err.message);
+    first = run_id(here);
+    ck_assert_msg(run_begin(other, "backup", 0, &there, &err), "%s", err.message);
+    ck_assert_int_gt(run_id(there), first);
+    run_end(here);
+    run_end(there);
+
+    /* What this host remembers can be lost, or cannot be kept: runs go on. */
+    char *directory = config.state_dir;
+    config.state_dir = (char *)(uintptr_t) "/nonexistent";
+    ck_assert_msg(run_begin(other, "backup", 0, &there, &err), "%s", err.message);
+    run_end(there);
+    archive_free_repository(other);
+    config.state_dir = directory;
 }
 END_TEST
 
@@ -204,6 +234,7 @@ Suite *run_suite(void)
     tcase_set_timeout(tests, 30);
     tcase_add_test(tests, begin_note_says_who);
     tcase_add_test(tests, ids_are_never_shared);
+    tcase_add_test(tests, ids_are_not_used_twice_by_a_host);
     tcase_add_test(tests, lease_is_renewed);
     tcase_add_test(tests, failed_renewals_are_retried);
     tcase_add_test(tests, taken_lease_numbers);

@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "pgvigil/files.h"
 #include "pgvigil/mem.h"
@@ -200,7 +201,7 @@ static void check_keys(const struct config_repository *settings, const char *id,
     ck_assert_str_eq(keys.access_key_id, id);
     ck_assert_str_eq(keys.secret_access_key, secret);
     ck_assert_pstr_eq(keys.session_token, token);
-    ck_assert(!s3_credentials_expired(credentials));
+    ck_assert_msg(!s3_credentials_renew(credentials, &keys), "the same ones are no others");
     s3_credentials_free_keys(&keys);
     s3_credentials_free(credentials);
 }
@@ -258,6 +259,44 @@ START_TEST(credentials)
     free(settings.access_key_id);
     free(secret);
     free(shared);
+    scratch_remove(directory);
+}
+END_TEST
+
+/* A file that is written anew while a program runs. */
+START_TEST(renewed_credentials)
+{
+    struct config_repository settings = {.name = "west"};
+    char *directory = scratch_make();
+    char *id = files_join(directory, "id"), *secret = files_join(directory, "secret");
+    struct s3_credentials *held = s3_credentials_new(&settings);
+    struct s3_keys first, second;
+
+    forget_environment();
+    settings.access_key_id_file = id;
+    settings.secret_access_key_file = secret;
+    ck_assert(files_write(id, "A\n", 2, 0600, &err));
+    ck_assert(files_write(secret, "as\n", 3, 0600, &err));
+    ck_assert_msg(s3_credentials_get(held, &first, &err), "%s", err.message);
+    ck_assert(!s3_credentials_renew(held, &first));
+    ck_assert(files_write(secret, "bs\n", 3, 0600, &err));
+    ck_assert(s3_credentials_renew(held, &first));
+    ck_assert_msg(s3_credentials_renew(held, &first), "another thread was refused, too");
+    ck_assert(s3_credentials_get(held, &second, &err));
+    ck_assert_str_eq(second.secret_access_key, "bs");
+    ck_assert(!s3_credentials_renew(held, &second));
+    /* Nothing is there for a moment: those at hand stay. */
+    ck_assert_int_eq(unlink(secret), 0);
+    ck_assert(!s3_credentials_renew(held, &second));
+    s3_credentials_free_keys(&second);
+    ck_assert(s3_credentials_get(held, &second, &err));
+    ck_assert_str_eq(second.secret_access_key, "bs");
+
+    s3_credentials_free_keys(&first);
+    s3_credentials_free_keys(&second);
+    s3_credentials_free(held);
+    free(id);
+    free(secret);
     scratch_remove(directory);
 }
 END_TEST
@@ -350,6 +389,7 @@ Suite *s3_suite(void)
     tcase_add_test(tests, hostile_xml);
     tcase_add_test(tests, headers);
     tcase_add_test(tests, credentials);
+    tcase_add_test(tests, renewed_credentials);
     tcase_add_test(tests, places);
     tcase_add_test(tests, long_objects);
     suite_add_tcase(suite, tests);

@@ -1,0 +1,48 @@
+/*
+ * copy_plan.h - what one repository has of a cluster and another lacks
+ *
+ * From listings and the lists of packs (refs.zst) of the backups that the other one lacks. It counts
+ * what copy brings, so what is left of a run that never became a backup does not matter.
+ */
+#ifndef PGVIGIL_COPY_PLAN_H
+#define PGVIGIL_COPY_PLAN_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "pgvigil/catalog.h"
+#include "pgvigil/refs.h"
+#include "pgvigil/repository.h"
+
+/* Objects of the selected cluster. */
+struct copy_objects {
+    char **names;
+    uint64_t *sizes; /* 0: not known */
+    size_t count;
+    size_t capacity;
+    size_t size_capacity;
+};
+
+struct copy_plan {
+    struct catalog *catalog;            /* of the repository that has it */
+    const struct backup_info **backups; /* of these, what the other one lacks: oldest first */
+    size_t backup_count;
+    struct copy_objects wal; /* WAL files that the other one lacks, ascending by name */
+    uint64_t objects;        /* all of it, each counted once */
+    uint64_t bytes;          /* of WAL and packs */
+    struct error conflict;   /* another backup has the same id there; ERROR_NONE: none has */
+};
+
+void copy_plan_add_object(struct copy_objects *objects, const char *name, uint64_t size);
+void copy_plan_free_objects(struct copy_objects *objects);
+
+/* Of the selected cluster of both. The backups are listed before the WAL: what they need is there. */
+bool copy_plan_read(struct repository *from, struct repository *to, struct copy_plan *plan,
+                    struct error *err);
+void copy_plan_free(struct copy_plan *plan);
+
+/* The packs of a backup (refs is its list) that `to` lacks now, and its manifest. */
+bool copy_plan_parts(struct repository *to, const struct backup_info *info, const struct refs *refs,
+                     struct copy_objects *parts, struct error *err);
+
+#endif

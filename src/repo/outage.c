@@ -1,0 +1,58 @@
+/* outage.c - which repository was found out of reach a moment ago */
+#include "pgvigil/outage.h"
+
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "pgvigil/clock.h"
+#include "pgvigil/files.h"
+#include "pgvigil/log.h"
+
+#define RECENT (60 * CLOCK_SECOND)
+
+static char *outage_path(const struct config *config, const char *repository)
+{
+    char *directory = files_join(config->state_dir, "down");
+    char *path = files_join(directory, repository);
+
+    free(directory);
+    return path;
+}
+
+void outage_note(const struct config *config, const char *repository)
+{
+    char *directory = files_join(config->state_dir, "down");
+    char *path = files_join(directory, repository);
+    struct error ignored = ERROR_INIT;
+
+    if (!files_make_directories(directory, &ignored) || !files_write(path, "", 0, 0600, &ignored))
+        log_debug("%s", ignored.message);
+    free(path);
+    free(directory);
+}
+
+void outage_end(const struct config *config, const char *repository)
+{
+    char *path = outage_path(config, repository);
+
+    unlink(path);
+    free(path);
+}
+
+/* A clock that was set back must not keep a repository out for long. */
+bool outage_is_recent(const struct config *config, const char *repository)
+{
+    char *path = outage_path(config, repository);
+    struct stat info;
+    bool noted = stat(path, &info) == 0;
+    int64_t age = noted ? clock_now() - (int64_t)info.st_mtim.tv_sec * CLOCK_SECOND : 0;
+
+    free(path);
+    return noted && age >= 0 && age < RECENT;
+}
+
+bool outage_error(const char *repository, struct error *err)
+{
+    return error_set(err, ERROR_STORE, "repository \"%s\" did not answer a moment ago", repository);
+}
