@@ -3,7 +3,7 @@
     with FaultProxy(server.port) as proxy:
         proxy.on("PUT", "/pack/", answer(503, "SlowDown", {"Retry-After": "1"}), times=3)
         ... proxy.endpoint ...
-        proxy.seen      [(method, path)] of all requests
+        proxy.seen      [(method, path)] of all requests; proxy.signers: by which key each was signed
 
 Signatures cover the Host header, which passes unchanged; RGW and Swift take it as it is.
 """
@@ -80,7 +80,7 @@ def wrong_etag():
 def expired(key_id):
     """What is signed by this key is refused; other keys are good."""
     def act(exchange):
-        if f"Credential={key_id}/".encode() in exchange.head:
+        if exchange.signer == key_id:
             answer(400, "ExpiredToken")(exchange)
         else:
             exchange.forward()
@@ -119,6 +119,8 @@ class Exchange:
         length = re.search(rb"(?im)^content-length: *(\d+)", head)
         self.length = int(length[1]) if length else 0
         self.expects = re.search(rb"(?im)^expect: *100", head)
+        signer = re.search(rb"Credential=([^/]+)/", head)
+        self.signer = signer[1].decode() if signer else None
 
     def body(self, most=None):
         if self.expects:
@@ -197,7 +199,7 @@ class _Server(socketserver.ThreadingTCPServer):
 class FaultProxy:
     def __init__(self, target):
         self.target = target
-        self.rules, self.seen = [], []
+        self.rules, self.seen, self.signers = [], [], []
         self.stopping = threading.Event()
         self.lock = threading.Lock()
         self.listener = _Server(("127.0.0.1", 0), _Handler)
@@ -213,10 +215,12 @@ class FaultProxy:
         with self.lock:
             self.rules.clear()
             self.seen.clear()
+            self.signers.clear()
 
     def take(self, exchange):
         with self.lock:
             self.seen.append((exchange.method, exchange.path))
+            self.signers.append(exchange.signer)
             for rule in self.rules:
                 method, path, act, times, skip = rule
                 if times == 0 or method not in ("*", exchange.method) or not path.search(exchange.path):

@@ -151,15 +151,20 @@ class Client:
         self.region = region
         self.access_key_id = access_key_id
         self.secret = secret
+        self.service = "s3"
+
+    @staticmethod
+    def now():
+        return datetime.datetime.now(datetime.timezone.utc)
 
     def _authorization(self, method, path, query, headers, payload):
         day = headers["x-amz-date"][:8]
         names = ";".join(sorted(headers))
         lines = [method, path, query, *(f"{name}:{headers[name]}" for name in sorted(headers)), "", names, payload]
-        scope = f"{day}/{self.region}/s3/aws4_request"
+        scope = f"{day}/{self.region}/{self.service}/aws4_request"
         digest = hashlib.sha256("\n".join(lines).encode()).hexdigest()
         key = ("AWS4" + self.secret).encode()
-        for part in (day, self.region, "s3", "aws4_request"):
+        for part in (day, self.region, self.service, "aws4_request"):
             key = hmac.new(key, part.encode(), hashlib.sha256).digest()
         text = "\n".join(["AWS4-HMAC-SHA256", headers["x-amz-date"], scope, digest])
         signature = hmac.new(key, text.encode(), hashlib.sha256).hexdigest()
@@ -171,7 +176,7 @@ class Client:
         encoded = "&".join(f"{urllib.parse.quote(k, safe='-._~')}={urllib.parse.quote(str(v), safe='-._~')}"
                            for k, v in sorted((query or {}).items()))
         payload = hashlib.sha256(body).hexdigest()
-        now = datetime.datetime.now(datetime.timezone.utc).strftime("%Y%m%dT%H%M%SZ")
+        now = self.now().strftime("%Y%m%dT%H%M%SZ")
         headers = {"host": self.url.netloc, "x-amz-content-sha256": payload, "x-amz-date": now}
         headers["authorization"] = self._authorization(method, path, encoded, headers, payload)
         connection = http.client.HTTPSConnection(self.url.netloc, context=ssl._create_unverified_context()) \
@@ -205,6 +210,16 @@ class Client:
 
     def delete(self, bucket, name):
         self.request("DELETE", f"/{bucket}/{name}")
+
+    def assume_role(self, role):
+        """Keys of a session, lent by Ceph's STS for an hour: {id, secret, token}."""
+        sts = Client(self.url.geturl(), self.region, self.access_key_id, self.secret)
+        sts.service = "sts"
+        answer = ElementTree.fromstring(sts.request("POST", "/", body=urllib.parse.urlencode({
+            "Action": "AssumeRole", "RoleArn": f"arn:aws:iam:::role/{role}", "RoleSessionName": "tests",
+            "Version": "2011-06-15"}).encode())[2])
+        return {key: answer.findtext(f".//{tag}") for key, tag in
+                (("id", "AccessKeyId"), ("secret", "SecretAccessKey"), ("token", "SessionToken"))}
 
 
 def download(client, bucket, prefix, directory):
