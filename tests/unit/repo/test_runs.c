@@ -7,16 +7,20 @@
 #include "suites.h"
 #include "support/archive.h"
 #include "support/memory_store.h"
+#include "support/scratch.h"
 
 #define BASE INT64_C(1795140000)
 
 static struct repository *repository;
+static struct config config; /* of this host: where its state is */
 static struct runs runs;
 static struct error err;
 
 static void set_up(void)
 {
+    config.state_dir = scratch_make();
     repository = archive_repository();
+    repository->all = &config;
     error_clear(&err);
 }
 
@@ -24,6 +28,7 @@ static void tear_down(void)
 {
     runs_free(&runs);
     archive_free_repository(repository);
+    scratch_remove(config.state_dir);
 }
 
 static struct run *begin(const char *kind, int64_t base)
