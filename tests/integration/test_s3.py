@@ -36,16 +36,6 @@ def make(scratch, section, **kwargs):
     return Site(scratch, wal_segsize=1, config={"repository local": None, "repository west": section}, **kwargs)
 
 
-@pytest.fixture
-def west(scratch, rgw):
-    """A site whose repository is reached through a fault proxy."""
-    with FaultProxy(rgw.port) as proxy:
-        site = make(scratch, rgw.section(rgw.bucket(), endpoint=proxy.endpoint, timeout="20 s"))
-        site.proxy, site.server = proxy, rgw
-        site.bucket = site.sections["repository west"]["url"].split("/")[2]
-        yield site
-
-
 def local_copy(site, server, scratch, name="copy"):
     """The repository as files, fetched by the tests' own client."""
     bucket = site.sections["repository west"]["url"].split("/")[2]
