@@ -6,6 +6,8 @@
  * that at any instant what is listed is whole (promise 3). Before backup.json the target is listed
  * once more. What is there already is not read: a copy that was interrupted goes on where it was.
  *
+ * Only what the target's retention would keep comes; keep notes come with their backups.
+ *
  * What is damaged or missing in one source is taken from another; what none has is reported and left
  * out, with the backup that needs it, and does not hold up the rest. While a backup is copied a run of
  * kind "copy" with that backup as its base lives in both repositories (run.h).

@@ -2,7 +2,8 @@
  * copy_plan.h - what one repository has of a cluster and another lacks
  *
  * From listings and the lists of packs (refs.zst) of the backups that the other one lacks. It counts
- * what copy brings, so what is left of a run that never became a backup does not matter.
+ * what copy brings: not what is left of a run that never became a backup, nor what the other one's
+ * retention would let go at once.
  */
 #ifndef PGVIGIL_COPY_PLAN_H
 #define PGVIGIL_COPY_PLAN_H
@@ -14,6 +15,8 @@
 #include "pgvigil/refs.h"
 #include "pgvigil/repository.h"
 
+struct expire_inventory;
+
 /* Objects of the selected cluster. */
 struct copy_objects {
     char **names;
@@ -24,7 +27,8 @@ struct copy_objects {
 };
 
 struct copy_plan {
-    struct catalog *catalog;            /* of the repository that has it */
+    struct expire_inventory *source;    /* the repository that has it */
+    const struct catalog *catalog;      /* of the source */
     const struct backup_info **backups; /* of these, what the other one lacks: oldest first */
     size_t backup_count;
     struct copy_objects wal; /* WAL files that the other one lacks, ascending by name */
@@ -40,6 +44,9 @@ void copy_plan_free_objects(struct copy_objects *objects);
 bool copy_plan_read(struct repository *from, struct repository *to, struct copy_plan *plan,
                     struct error *err);
 void copy_plan_free(struct copy_plan *plan);
+
+/* Has a person said that this backup is to be kept (`pgvigil keep`)? */
+bool copy_plan_keeps(const struct copy_plan *plan, const struct backup_info *info);
 
 /* The packs of a backup (refs is its list) that `to` lacks now, and its manifest. */
 bool copy_plan_parts(struct repository *to, const struct backup_info *info, const struct refs *refs,

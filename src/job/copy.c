@@ -13,6 +13,7 @@
 #include "pgvigil/layout.h"
 #include "pgvigil/lock.h"
 #include "pgvigil/log.h"
+#include "pgvigil/marks.h"
 #include "pgvigil/mem.h"
 #include "pgvigil/object_copy.h"
 #include "pgvigil/process.h"
@@ -128,6 +129,7 @@ struct copied_backup {
     const struct backup_info *info;
     struct refs refs;
     struct run *run_from, *run_to;
+    bool kept; /* by a person, in the source */
 };
 
 /* Promise 3: what is listed is whole. */
@@ -170,6 +172,15 @@ static bool copy_parts(const struct copying *copying, const struct copied_backup
     return ok;
 }
 
+/* What a person wants to be kept is kept in the copy as well, from its first moment on. */
+static bool copy_keep(const struct copying *copying, const struct copied_backup *backup,
+                      struct error *err)
+{
+    enum marks_outcome ignored;
+
+    return !backup->kept || marks_write(copying->to, backup->info->run, MARKS_KEEP, &ignored, err);
+}
+
 /* The list of packs comes first: it tells an expire in the target what the packs are for. */
 static bool copy_whole(const struct copying *copying, struct copied_backup *backup,
                        struct error *err)
@@ -180,7 +191,7 @@ static bool copy_whole(const struct copying *copying, struct copied_backup *back
                       err) &&
            copy_object(copying, layout_refs(backup->info->run, name), err) &&
            copy_parts(copying, backup, err) && check_target(copying, backup, err) &&
-           run_check(backup->run_to, err) &&
+           copy_keep(copying, backup, err) && run_check(backup->run_to, err) &&
            copy_object(copying, layout_backup(backup->info->run, name), err);
 }
 
@@ -199,9 +210,11 @@ static bool note_runs(const struct copying *copying, struct copied_backup *backu
     return true;
 }
 
-static bool copy_backup(struct copying *copying, const struct backup_info *info, struct error *err)
+static bool copy_backup(struct copying *copying, const struct copy_plan *plan,
+                        const struct backup_info *info, struct error *err)
 {
-    struct copied_backup backup = {.info = info, .refs = REFS_INIT};
+    struct copied_backup backup = {
+        .info = info, .refs = REFS_INIT, .kept = copy_plan_keeps(plan, info)};
     char run[CLOCK_COMPACT_SIZE];
     bool ok = note_runs(copying, &backup, err) && copy_whole(copying, &backup, err);
 
@@ -237,7 +250,7 @@ static bool copy_plan(struct copying *copying, const struct copy_plan *plan, str
     if (failure.code != ERROR_NONE)
         keep_failure(copying, &failure);
     for (size_t i = 0; i < plan->backup_count; i++)
-        if (!copy_backup(copying, plan->backups[i], err))
+        if (!copy_backup(copying, plan, plan->backups[i], err))
             return false;
     return true;
 }

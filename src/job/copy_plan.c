@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "job/expire_inventory.h"
 #include "pgvigil/backup_info.h"
 #include "pgvigil/layout.h"
 #include "pgvigil/mem.h"
@@ -50,6 +51,17 @@ static bool has_object(const struct copy_objects *objects, const char *name)
                                          sizeof(*objects->names), compare_names) != NULL;
 }
 
+/* Would the target's retention keep it? */
+static bool is_wanted_wal(const struct copy_plan *plan, const char *name)
+{
+    char file[WAL_NAME_SIZE];
+    struct wal_name parsed;
+
+    return plan->source->retention.count == 0 || !plan->source->retention.settings->window ||
+           !layout_parse_wal(name, file, &parsed) ||
+           expire_inventory_needs_wal(plan->source, &parsed);
+}
+
 /* The WAL files are told apart by name alone: the same one may be compressed in different ways. */
 static bool find_wal(struct repository *from, struct repository *to, struct copy_plan *plan,
                      struct error *err)
@@ -59,7 +71,7 @@ static bool find_wal(struct repository *from, struct repository *to, struct copy
               repository_list(to, LAYOUT_WAL_PREFIX, NULL, take_object, &there, err);
 
     for (size_t i = 0; ok && i < here.count; i++)
-        if (!has_object(&there, here.names[i])) {
+        if (!has_object(&there, here.names[i]) && is_wanted_wal(plan, here.names[i])) {
             copy_plan_add_object(&plan->wal, here.names[i], here.sizes[i]);
             plan->objects++;
             plan->bytes += here.sizes[i];
@@ -98,8 +110,15 @@ static void note_another(const struct repository *from, const struct repository 
                "they are, but not be copied");
 }
 
-/* Which of the source's backups the target is to have: all that it lacks. One that is damaged there
- * is there: verify is for that. */
+static bool is_wanted_backup(const struct copy_plan *plan, const struct backup_info *info)
+{
+    const struct retention_backup *judged = expire_inventory_backup(plan->source, info->run);
+
+    return !plan->source->retention.settings->window || !judged || judged->reasons != 0;
+}
+
+/* Which of the source's backups the target is to have: all that it lacks and would keep. One that is
+ * damaged there is there: verify is for that. */
 static bool choose_backups(struct repository *from, struct repository *to, struct copy_plan *plan,
                            struct error *err)
 {
@@ -116,7 +135,8 @@ static bool choose_backups(struct repository *from, struct repository *to, struc
 
         if (other && !same_backup(info, other))
             note_another(from, to, info->run, &plan->conflict);
-        if (!other && !has_object(&names, layout_backup(info->run, name)))
+        if (!other && !has_object(&names, layout_backup(info->run, name)) &&
+            is_wanted_backup(plan, info))
             plan->backups[plan->backup_count++] = info;
     }
     catalog_free(there);
@@ -175,8 +195,10 @@ static bool read_plan(struct repository *from, struct repository *to, struct cop
                       struct error *err)
 {
     void *counted = NULL;
-    bool ok = catalog_read(from, &plan->catalog, err) && find_wal(from, to, plan, err) &&
-              choose_backups(from, to, plan, err);
+    bool ok = expire_inventory_foresee(from, &to->config->retention, plan->source, err);
+
+    plan->catalog = plan->source->catalog;
+    ok = ok && find_wal(from, to, plan, err) && choose_backups(from, to, plan, err);
 
     for (size_t i = 0; ok && i < plan->backup_count; i++)
         ok = count_backup(from, to, plan->backups[i], plan, &counted, err);
@@ -187,7 +209,7 @@ static bool read_plan(struct repository *from, struct repository *to, struct cop
 bool copy_plan_read(struct repository *from, struct repository *to, struct copy_plan *plan,
                     struct error *err)
 {
-    *plan = (struct copy_plan){.catalog = NULL};
+    *plan = (struct copy_plan){.source = mem_calloc(1, sizeof(struct expire_inventory))};
     if (read_plan(from, to, plan, err))
         return true;
     copy_plan_free(plan);
@@ -198,8 +220,15 @@ void copy_plan_free(struct copy_plan *plan)
 {
     copy_plan_free_objects(&plan->wal);
     free(plan->backups);
-    catalog_free(plan->catalog);
-    *plan = (struct copy_plan){.catalog = NULL};
+    if (plan->source)
+        expire_inventory_free(plan->source);
+    free(plan->source);
+    *plan = (struct copy_plan){.source = NULL};
+}
+
+bool copy_plan_keeps(const struct copy_plan *plan, const struct backup_info *info)
+{
+    return marks_kept(plan->source->marks, info->run);
 }
 
 bool copy_plan_parts(struct repository *to, const struct backup_info *info, const struct refs *refs,

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "pgvigil/clock.h"
 #include "pgvigil/mem.h"
 #include "pgvigil/process.h"
 #include "pgvigil/refs.h"
@@ -196,12 +197,12 @@ static bool read_needed(struct expire_inventory *inventory, struct error *err)
 
 /* -- all of it ---------------------------------------------------------------------------------- */
 
-static void judge(struct expire_inventory *inventory)
+static void judge(struct expire_inventory *inventory, const struct config_retention *settings)
 {
     struct retention *retention = &inventory->retention;
     const struct catalog *catalog = inventory->catalog;
 
-    retention->settings = &inventory->repository->config->retention;
+    retention->settings = settings;
     retention->now = inventory->now;
     retention->backups = mem_calloc(catalog->count + 1, sizeof(*retention->backups));
     retention->count = catalog->count;
@@ -227,8 +228,21 @@ bool expire_inventory_read(struct repository *repository, int64_t now,
         !wal_archive_ranges(repository, 0, &inventory->wal, err) || !read_timelines(inventory, err))
         return false;
     inventory->guard = find_guard(inventory);
-    judge(inventory);
+    judge(inventory, &repository->config->retention);
     return read_needed(inventory, err);
+}
+
+bool expire_inventory_foresee(struct repository *repository,
+                              const struct config_retention *settings,
+                              struct expire_inventory *inventory, struct error *err)
+{
+    *inventory = (struct expire_inventory){.repository = repository, .now = clock_now()};
+    if (!marks_read(repository, &inventory->marks, err) ||
+        !catalog_read(repository, &inventory->catalog, err) ||
+        !wal_archive_ranges(repository, 0, &inventory->wal, err) || !read_timelines(inventory, err))
+        return false;
+    judge(inventory, settings);
+    return true;
 }
 
 void expire_inventory_free(struct expire_inventory *inventory)
@@ -259,6 +273,18 @@ bool expire_inventory_ripe(const struct expire_inventory *inventory, int64_t run
 {
     return marks_expired(inventory->marks, run) &&
            inventory->now - marks_expired_at(inventory->marks, run) >= RUNS_PATIENCE;
+}
+
+bool expire_inventory_needs_wal(const struct expire_inventory *inventory,
+                                const struct wal_name *name)
+{
+    uint64_t size = inventory->wal.segment_size, number;
+
+    if (name->kind == WAL_HISTORY || size == 0)
+        return true;
+    number = wal_segment_number(name, (uint32_t)size);
+    return retention_needs_wal(&inventory->retention, name->timeline, number * size,
+                               (number + 1) * size);
 }
 
 bool expire_inventory_goes(const struct expire_inventory *inventory,

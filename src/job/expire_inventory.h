@@ -35,6 +35,13 @@ struct expire_inventory {
 /* Reads and judges. ERROR_INTEGRITY if anything cannot be read that might speak for keeping things. */
 bool expire_inventory_read(struct repository *repository, int64_t now,
                            struct expire_inventory *inventory, struct error *err);
+
+/* What a repository with such settings (with a window) would keep if it had what this one has, by this
+ * host's clock: for copy. There are no runs and no needed packs in it, and what is damaged is not
+ * counted. */
+bool expire_inventory_foresee(struct repository *repository,
+                              const struct config_retention *settings,
+                              struct expire_inventory *inventory, struct error *err);
 void expire_inventory_free(struct expire_inventory *inventory);
 
 /* NULL if no such backup is listed. */
@@ -42,6 +49,9 @@ const struct retention_backup *expire_inventory_backup(const struct expire_inven
                                                        int64_t run);
 /* Was it marked so long ago that nobody can build on it any more? */
 bool expire_inventory_ripe(const struct expire_inventory *inventory, int64_t run);
+/* History files stay: they are small, and without them no recovery finds its way. */
+bool expire_inventory_needs_wal(const struct expire_inventory *inventory,
+                                const struct wal_name *name);
 /* May this backup be removed now? */
 bool expire_inventory_goes(const struct expire_inventory *inventory,
                            const struct retention_backup *backup);

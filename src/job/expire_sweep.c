@@ -216,29 +216,20 @@ static bool mark_given_up(struct sweep *sweep, struct error *err)
 
 /* -- WAL ---------------------------------------------------------------------------------------- */
 
-/* History files stay: they are small, and without them no recovery finds its way. */
 static bool judge_wal(const char *name, const struct store_info *info, void *context,
                       struct error *err)
 {
     struct sweep *sweep = context;
-    const struct expire_inventory *inventory = sweep->inventory;
-    uint64_t size = inventory->wal.segment_size;
     char file[WAL_NAME_SIZE];
     struct wal_name parsed;
 
     (void)err;
     if (!layout_parse_wal(name, file, &parsed))
         return true;
-    if (parsed.kind != WAL_HISTORY && size != 0) {
-        uint64_t number = wal_segment_number(&parsed, (uint32_t)size);
-
-        if (!retention_needs_wal(&inventory->retention, parsed.timeline, number * size,
-                                 (number + 1) * size)) {
-            let_go(sweep, &sweep->cluster->wal, name, info);
-            return true;
-        }
-    }
-    count_one(&sweep->cluster->wal.needed, info->size);
+    if (expire_inventory_needs_wal(sweep->inventory, &parsed))
+        count_one(&sweep->cluster->wal.needed, info->size);
+    else
+        let_go(sweep, &sweep->cluster->wal, name, info);
     return true;
 }
 

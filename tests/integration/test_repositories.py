@@ -175,6 +175,32 @@ def test_an_async_copy_follows(scratch):
     assert objects(site.places["later"]) == objects(site.places["west"])
 
 
+def test_copy_brings_what_the_target_keeps(scratch):
+    """Not what its retention would let go at once; but what a person keeps, for good."""
+    site = make(scratch, ("west", "later"), sections={"later": {
+        "copy": "async", "retention_window": "1 s", "retention_minimum": "1"}})
+    ids = []
+    for _ in range(3):
+        site.backup()
+        site.cluster.switch_wal(archived=True)
+        time.sleep(1.1)
+        ids.append(max(path.parent.name for path in site.places["west"].rglob("backup.json")))
+    site.pgvigil.run("keep", ids[0])
+    site.pgvigil.run("copy")
+    there = site.places["later"]
+    assert sorted(path.parent.name for path in there.rglob("backup.json")) == [ids[0], ids[2]]
+    assert behind(site, "later")["objects"] == 0
+    gone = {name for name in objects(site.places["west"]) if "/wal/" in name} - set(objects(there))
+    assert gone, "WAL that only the second one needs"
+    assert 'has all that "west" has' in site.pgvigil.run("copy").stderr
+    fates = {one["id"]: one["fate"] for repository in site.pgvigil.json("expire", "--dry-run")["repositories"]
+             if repository["name"] == "later" for one in repository["clusters"][0]["backups"]}
+    assert set(fates) == {ids[0], ids[2]} and set(fates.values()) == {"stays"}
+    site.cluster.stop()
+    for number in (0, 2):
+        site.restore(f"r{number}", "--repository", "later", "--backup", ids[number], "--target", "immediate").stop()
+
+
 def behind(site, name):
     return next(one["behind"] for one in site.pgvigil.json("list", check=False)["repositories"] if one["name"] == name)
 
