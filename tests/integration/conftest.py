@@ -21,6 +21,7 @@ def pytest_addoption(parser):
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "directory: about what only a repository in a directory does")
+    config.addinivalue_line("markers", "alone: about one repository, which no other one helps out")
     if hasattr(config, "workerinput"):
         return
     # The controller owns the run directory, so that it goes away even if a worker is killed.
@@ -45,13 +46,15 @@ def pytest_report_header(config):
 
 @pytest.fixture
 def scratch(request):
-    with Scratch(keep=request.config.getoption("--keep")) as one:
+    with Scratch(keep=request.config.getoption("--keep"),
+                 alone=request.node.get_closest_marker("alone") is not None) as one:
         yield one
 
 
 @pytest.fixture(scope="module")
 def module_scratch(request):
-    with Scratch(keep=request.config.getoption("--keep")) as one:
+    with Scratch(keep=request.config.getoption("--keep"),
+                 alone=request.node.get_closest_marker("alone") is not None) as one:
         yield one
 
 

@@ -7,6 +7,8 @@ import pytest
 from backup_tools import assert_says, backups, snapshot
 from harness import Pgvigil, system, write_file
 
+pytestmark = pytest.mark.alone  # another repository would help out
+
 
 def untouched(site):
     """What must not change when a command is refused, but for the notes of runs that had begun."""

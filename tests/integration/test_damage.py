@@ -14,6 +14,8 @@ from forge import (BACKUP_HISTORY, FIELDS, HISTORY, IDENTITY, KEEP, LEASE, MARK,
                    kind_of, mend, remove, seal)
 from harness import Site, keys, system
 
+pytestmark = pytest.mark.alone  # another repository would help out
+
 
 @dataclass(frozen=True)
 class World:

@@ -13,6 +13,8 @@ from backup_tools import snapshot
 from forge import BLOCK, Copy, Forgery, bomb, compress, remove, seconds_of
 from harness import Completed, HarnessError, Site, own, system
 
+pytestmark = pytest.mark.alone  # another repository would help out
+
 MEMORY = 160 << 20  # bytes that a restore of a small backup may take in all
 
 

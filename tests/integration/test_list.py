@@ -8,6 +8,8 @@ import pytest
 from backup_tools import assert_says, backups, only_backup
 from harness import keys, parse_lsn, parse_segment, segment_name
 
+pytestmark = pytest.mark.alone  # another repository would help out
+
 
 def listed(site, *args, **kwargs):
     """(the only repository, its only cluster) of list --json."""

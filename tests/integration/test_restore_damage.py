@@ -6,6 +6,8 @@ import pytest
 from backup_tools import assert_says, only_backup
 from harness import Ledger, Site, assert_verifybackup, keys, own, wait_recovery
 
+pytestmark = pytest.mark.alone  # another repository would help out
+
 PIECES = {
     "pack": keys.stored("pack/*/*.zst"),
     "manifest": keys.stored("backup/*/manifest.sqlite.zst"),

@@ -181,6 +181,26 @@ def test_three_rights_suffice(scratch, rgw):
     site.restore("r").stop()
 
 
+def test_two_rights_suffice_to_read(scratch, rgw):
+    """What conf/pgvigil.conf.sample says of commands that only read; a restore says what it does without."""
+    bucket = rgw.bucket()
+    site = make(scratch, rgw.section(bucket))
+    site.write_config({"repository later": {"url": f"file://{scratch.mkdir('later')}", "copy": "async"}})
+    site.pgvigil.run("init")
+    site.backup()
+    segment = site.cluster.switch_wal(archived=True)
+    site.cluster.stop()
+    allow(rgw, bucket, ("s3:GetObject", "s3:ListBucket"))
+    site.write_config({"repository west": {"access_key_id": s3.key_id("rgw", "bob"),
+                                           "secret_access_key": s3.SECRETS["bob"]}})
+    site.pgvigil.run("list")
+    site.pgvigil.run("archive-get", segment, scratch.path / "got")
+    site.pgvigil.run("copy", "--from", "west", "--to", "later")
+    done = site.pgvigil.run("restore", "--to", scratch.path / "r", "--repository", "west")
+    assert_says(done, "the restore is not noted", "403 AccessDenied")
+    assert (scratch.path / "r" / "global" / "pg_control").exists()
+
+
 @pytest.mark.parametrize("missing", RIGHTS)
 def test_a_right_is_missing(scratch, rgw, missing):
     bucket = rgw.bucket()

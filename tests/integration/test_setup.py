@@ -7,6 +7,8 @@ import pytest
 from backup_tools import assert_says, snapshot
 from harness import Pgvigil, wait_until, write_file
 
+pytestmark = pytest.mark.alone  # another repository would help out
+
 WANTED = ("wal_level", "archive_mode", "archive_command")
 
 

@@ -22,6 +22,8 @@ from forge import memory_directory, remove
 from harness import HarnessError, Site, assert_verifybackup, keys, own, run, system, wait_until
 from harness.pgvigil import binary
 
+pytestmark = pytest.mark.alone  # another repository would help out
+
 SEED = int(os.environ.get("PGVIGIL_SHORTAGE_SEED", "20261120"))
 SAMPLES = int(os.environ.get("PGVIGIL_SHORTAGE_SAMPLES", "4"))
 ENOENT, EIO, ENOMEM, EACCES, ENFILE, EMFILE, ENOSPC, EAGAIN = 2, 5, 12, 13, 23, 24, 28, 11

@@ -14,6 +14,8 @@ import pytest
 from harness import Site, keys, own, run, s3, write_file
 from harness.proxy import FaultProxy, answer
 
+pytestmark = pytest.mark.alone  # another repository would help out
+
 
 def make(scratch, names=("west", "east"), **kwargs):
     """A site with a directory for each name; site.places tells where."""

@@ -55,5 +55,5 @@ class Mirror:
 
 
 def wanted():
-    """Where the repositories of this run are: file, rgw or swift."""
+    """Where the repositories of this run are: file, rgw, swift, or in two regions rgw+rgw."""
     return os.environ.get("PGVIGIL_TEST_REPOSITORY", "file")

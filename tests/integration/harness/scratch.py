@@ -16,11 +16,14 @@ class Scratch:
     reported anything into a server's log or a process was left running.
     """
 
-    def __init__(self, keep=False):
+    def __init__(self, keep=False, alone=False):
+        """alone: a Site here has no second region, whatever the run wants."""
         self.path = system.new_dir("s")
         self.socket_dir = self.mkdir("sock")
         self.clusters = []
         self.keep = keep
+        self.alone = alone
+        self._closers = []
         longest = len(str(self.socket_dir / ".s.PGSQL.65535"))
         if longest >= 107:
             raise HarnessError(f"path too long for a socket: {self.socket_dir}")
@@ -53,6 +56,10 @@ class Scratch:
         self.clusters.append(cluster)
         return cluster
 
+    def at_close(self, function):
+        """Called when the servers are stopped."""
+        self._closers.append(function)
+
     def close(self):
         problems = []
         for cluster in self.clusters:
@@ -60,6 +67,8 @@ class Scratch:
                 cluster.destroy()
             except (HarnessError, OSError) as error:
                 problems.append(str(error))
+        for function in self._closers:
+            function()
         for log in sorted(self.path.glob("*.log")):
             text = log.read_text(errors="replace")
             mark = system.sanitizer_mark(text)

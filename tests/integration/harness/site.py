@@ -1,6 +1,6 @@
 """`Site`: the usual set of a test with pgvigil: a cluster that archives, a repository, a configuration."""
 
-from . import keys, mirror, recovery, s3, system
+from . import keys, mirror, outage, recovery, s3, system
 from .oracle import Oracle
 from .pgvigil import Pgvigil, config_text, merge
 
@@ -27,6 +27,8 @@ class Site:
             "cluster": {"name": name, "pgdata": self.cluster.data, "conninfo": self.cluster.conninfo,
                         "state_dir": self.state_dir},
             "repository local": self._settle(mirror.wanted()),
+            **({} if scratch.alone or "repository local" in (config or {}) else
+               outage.second_region(scratch, mirror.wanted())),
             **({"encryption": keys.section()} if keys.wanted() else {}),
         }, config)
         self.write_config()
@@ -43,7 +45,7 @@ class Site:
         """Keys of the repository's section."""
         if where == "file":
             return {"url": f"file://{self._repository}"}
-        server = s3.server(where)
+        server = s3.server(where.partition("+")[0])
         bucket = server.bucket()
         self._mirror = mirror.Mirror(server.client(), bucket, "vigil/", self._repository)
         return server.section(bucket)
