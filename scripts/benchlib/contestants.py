@@ -9,15 +9,12 @@ import shutil
 
 from benchlib.cluster import tree_size
 
-PGVIGIL_CONF = """
+CLUSTER_CONF = """
 [cluster]
 name = bench
 pgdata = {data}
 conninfo = host={socket} port=5432 user=postgres dbname=postgres
 state_dir = {directory}/{name}-state
-
-[repository local]
-url = file://{store}
 
 [archive]
 compress_level = {level}
@@ -25,6 +22,11 @@ compress_level = {level}
 [backup]
 jobs = {jobs}
 compress_level = {level}
+"""
+
+LOCAL_REPOSITORY = """
+[repository local]
+url = file://{store}
 """
 
 PGBACKREST_CONF = """
@@ -102,7 +104,7 @@ class Pgvigil(Contestant):
         shutil.rmtree(self.bench.directory / f"{self.name}-state", ignore_errors=True)
 
     def configuration(self):
-        return PGVIGIL_CONF
+        return CLUSTER_CONF + LOCAL_REPOSITORY
 
     def prepare(self, cluster):
         self.write_configuration(self.configuration(), cluster, f"{self.name}.conf")
@@ -134,7 +136,7 @@ class PgvigilEncrypted(Pgvigil):
         key = self.bench.directory / "bench.key"
         if not key.exists():
             self.bench.run([self.bench.directory / "pgvigil", "keygen", key.with_suffix("")])
-        return f"{PGVIGIL_CONF}\n[encryption]\nrecipients = {key.with_suffix('.crt')}\nidentity = {key}\n"
+        return f"{super().configuration()}\n[encryption]\nrecipients = {key.with_suffix('.crt')}\nidentity = {key}\n"
 
 
 class Pgbackrest(Contestant):

@@ -27,7 +27,7 @@ class Series:
             getattr(self, name).append(value)
 
     def values(self, name):
-        return getattr(self, name) if hasattr(self, name) else [getattr(usage, name) for usage in self.usages]
+        return vars(self)[name] if name in vars(self) else [getattr(usage, name) for usage in self.usages]
 
     def median(self, name):
         values = self.values(name)
@@ -113,12 +113,21 @@ GOALS = (   # (step, what, whose, against whom, at most)
     ("tables: restore", "wall", OWN, RIVAL, 0.7),
     ("encryption: backup", "cpu", ENCRYPTED, OWN, 1.10),
     ("encryption: restore", "cpu", ENCRYPTED, OWN, 1.15),
+    ("s3: backup", "wall", "pgvigil-s3", "pgvigil-rclone", 1.15),
+    ("s3: backup", "cpu", "pgvigil-s3-two", "pgvigil-s3", 1.15),
+    ("s3: backup", "peak", "pgvigil-s3-slow", "pgvigil-s3", 1.1),
 )
+PUT_LIMIT = 1.2         # times curl's
 MEMORY_LIMIT = 256 * 1000 * 1000
 TABLES_MEMORY = 1.3     # times the large database's
 
 
-def goals(results):
+def put_goal(about):
+    own, curl = (statistics.median(about["puts"][who]) for who in (OWN, "curl"))
+    return {"goal": "s3: put of 16 MiB / curl's", "limit": PUT_LIMIT, "figure": own / curl, "met": own / curl <= PUT_LIMIT}
+
+
+def goals(results, about):
     """What was to be reached and what came out, as far as it was measured."""
     found = [{"goal": f"{title}: {what} / {rival}", "limit": limit, "figure": figure, "met": figure <= limit}
              for title, what, whose, rival, limit in GOALS
@@ -128,6 +137,8 @@ def goals(results):
             figure = results[small][OWN].peak() / results[large][OWN].peak()
             found.append({"goal": f"{small}: peak memory / {large}'s", "limit": TABLES_MEMORY, "figure": figure,
                           "met": figure <= TABLES_MEMORY})
+    if "puts" in about:
+        found.append(put_goal(about))
     own = [series.peak() for title, step in results.items() for name, series in step.items()
            if title == "memory" or name == OWN]
     if own:
@@ -180,6 +191,6 @@ def as_json(bench, about, results):
                              "wall/" + FLOOR: ratio(step, "wall", name, FLOOR)} for name in step}
               for title, step in results.items()}
     return {"machine": machine(bench), "settings": {"jobs": bench.jobs, "runs": bench.runs, "size": bench.size},
-            "databases": about, "ratios": ratios, "goals": goals(results), "remarks": remarks(results),
+            "databases": about, "ratios": ratios, "goals": goals(results, about), "remarks": remarks(results),
             "results": {title: {name: series.as_dict() for name, series in step.items()}
                         for title, step in results.items()}}

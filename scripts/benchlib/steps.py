@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import time
 
+from benchlib import s3
 from benchlib.cluster import make_large, make_segments, make_tables, say, tree_size
 from benchlib.contestants import Floor, Pgbackrest, PgBasebackup, Pgvigil, PgvigilEncrypted, warm
 from benchlib.measure import CommandFailed
@@ -249,6 +250,8 @@ def run_large(bench, wanted, results, about):
             restore_large(bench, cluster, [*both, Floor(bench)], results, about)
         if "encryption" in wanted:
             measure_encryption(bench, cluster, results)
+        if "s3" in wanted:
+            measure_s3(bench, cluster, results, about)
         if "memory" in wanted:
             results["memory"] = measure_memory(bench, cluster)
     finally:
@@ -264,6 +267,18 @@ def measure_encryption(bench, cluster, results):
     results["encryption: restore"] = measure_restore(bench, cluster, pair, bench.runs, place, "encryption: restore")
     for contestant in pair:
         contestant.remove()
+
+
+def measure_s3(bench, cluster, results, about):
+    servers = s3.start(bench)
+    try:
+        everybody = s3.contestants(bench, servers)
+        results["s3: backup"] = measure_backup(bench, cluster, everybody, bench.runs, "s3: backup")
+        for contestant in everybody:
+            contestant.remove()
+        about["puts"] = s3.measure_puts(bench, cluster, servers[0])
+    finally:
+        s3.stop(servers)
 
 
 def has_room_in_memory(bench, cluster):
