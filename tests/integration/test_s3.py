@@ -117,6 +117,9 @@ def test_tls_with_an_own_authority(scratch, rgw):
     site.backup()
     site.write_config({"repository west": {"ca_file": None}})
     assert_says(site.pgvigil.run("list", check=3), "certificate", "ca_file")
+    run([s3.RECIPES / "mkca", scratch.mkdir("another-authority")])
+    site.write_config({"repository west": {"ca_file": scratch.path / "another-authority" / "ca.pem"}})
+    assert_says(site.pgvigil.run("list", check=3), "certificate", "ca_file")
     # The bucket in the host's name.
     port = rgw.tls_endpoint.rsplit(":", 1)[1]
     site.write_config({"repository west": {"ca_file": rgw.ca_file, "path_style": "no",
@@ -138,6 +141,21 @@ def test_storage_classes(scratch, rgw):
     assert of("/pack/") == of("manifest") == {"STANDARD_IA"}
     assert of(r"/[0-9A-F]{24}\.zst(\.cms)?$") == {"GLACIER"}
     assert of(r"\.json$") == of("refs") == {"STANDARD"}
+
+
+def test_the_server_encrypts(scratch, rgw):
+    """With the key that is named, whatever is stored; RGW has one for tests, and refuses others."""
+    bucket = rgw.bucket()
+    site = make(scratch, rgw.section(bucket, sse="aws:kms", kms_key_id="testkey-1"))
+    site.backup()
+    client = rgw.client()
+    for name in client.list(bucket):
+        headers = {k.lower(): v for k, v in client.request("HEAD", f"/{bucket}/{name}")[1].items()}
+        assert (headers.get("x-amz-server-side-encryption"),
+                headers.get("x-amz-server-side-encryption-aws-kms-key-id")) == ("aws:kms", "testkey-1"), name
+    site.restore("r", start=False)
+    site.write_config({"repository west": {"kms_key_id": "nobodys-key"}})
+    assert_says(site.backup(check=3), "could not write object", "server answered 4", hint=False)
 
 
 def test_credentials_of_the_environment(scratch, rgw):
