@@ -1,6 +1,7 @@
 """A backup stores what has changed since the last one, is whole all the same, and is right whatever came of the cache."""
 
 import ctypes
+import json
 import os
 import re
 import shutil
@@ -8,7 +9,7 @@ import struct
 
 import pytest
 from backup_tools import assert_says, backups
-from harness import compare_directories, run, system
+from harness import compare_directories, run, system, wait_until
 from test_backup_content import NOT_COMPARED
 
 MINUTES = 5 * 60 * 1000000  # microseconds
@@ -203,6 +204,41 @@ def test_without_the_private_key(scratch, make_site, loss):
     site.write_config({"encryption": {"identity": key}})
     for backup, copy in ((first, first_copy), (second, second_copy), (third, third_copy)):
         assert_whole(site, backup, copy)
+
+
+def test_after_a_restore_into_place(quiet):
+    """The cluster went back behind its last backup, and on along another timeline: digests tell what differs."""
+    first, _, _ = take(quiet)
+    change(quiet, 100, 2000)
+    second, _, second_copy = take(quiet)
+    quiet.cluster.stop()
+    quiet.pgvigil.run("restore", "--to", quiet.cluster.data, "--delta", "--take-over", "--backup", first["run"],
+                      "--target", "immediate")
+    quiet.cluster.start()
+    wait_until(lambda: quiet.cluster.scalar("select not pg_is_in_recovery()"), 30, "the end of recovery")
+    settle(quiet)
+    change(quiet, 5000)
+    third, done, third_copy = take(quiet)
+    assert third["timeline"] == first["timeline"] + 1 and "changed since" in done.stderr
+    for backup, copy in ((third, third_copy), (second, second_copy)):
+        assert_whole(quiet, backup, copy)
+
+
+def test_another_cluster_of_the_same_name(scratch, quiet):
+    """It has another system identifier: what is known of the old one is of no use."""
+    take(quiet)
+    settle(quiet)
+    other = scratch.cluster("other", own_identity=True, settings={
+        "archive_mode": "on", "archive_command": quiet.cluster.scalar("show archive_command"), "autovacuum": "off",
+        "bgwriter_lru_maxpages": 0})
+    other.start()
+    quiet.write_config({"cluster": {"pgdata": other.data, "conninfo": other.conninfo}})
+    done = quiet.pgvigil.run("-v", "backup")
+    assert "changed since" not in done.stderr
+    backup = max((json.loads(path.read_bytes()[:-128]) for path in quiet.repository.glob("*/*/backup/*/backup.json")),
+                 key=lambda found: found["run"])
+    assert backup["system_identifier"] == str(other.system_identifier)
+    assert {name.split("/")[1] for name, *_ in refs(quiet, backup)} == {backup["run"]}
 
 
 def test_maps_that_cannot_be_read(quiet):
