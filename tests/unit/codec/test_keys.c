@@ -167,7 +167,9 @@ START_TEST(a_certificate_never_expires_and_only_encrypts)
     key_files_make(directory, "name", KEYPAIR_EC, NULL);
     crt = key_files_path(directory, "name", ".crt");
     key_files_openssl(&text, "x509", "-in", crt, "-noout", "-text", NULL);
-    ck_assert_ptr_nonnull(strstr(buffer_text(&text), "Subject: CN = name"));
+    /* OpenSSL 3.0 puts blanks there, 3.5 does not. */
+    ck_assert(strstr(buffer_text(&text), "Subject: CN = name") ||
+              strstr(buffer_text(&text), "Subject: CN=name"));
     ck_assert_ptr_nonnull(strstr(buffer_text(&text), "9999"));
     ck_assert_ptr_nonnull(strstr(buffer_text(&text), "Key Agreement"));
     ck_assert_ptr_nonnull(strstr(buffer_text(&text), "CA:FALSE"));
