@@ -306,8 +306,12 @@ static void store_end(struct run *run)
     put_run(note, "run", run->id);
     put_now(note, "ended");
     store_set_deadline(store, deadline != 0 && deadline < patience ? deadline : patience);
-    if (!store_note(run->repository, layout_end(run->id, name), TRAILER_END, note, &ignored, &err))
-        log_debug("%s", err.message);
+    if (!store_note(run->repository, layout_end(run->id, name), TRAILER_END, note, &ignored,
+                    &err)) {
+        error_context(&err, "could not note that the run has ended");
+        error_hint(&err, "until its lease lapses, expire leaves alone what it may use");
+        log_error(err.code == ERROR_CANCELLED ? LOG_DEBUG : LOG_WARNING, &err);
+    }
     store_set_deadline(store, deadline);
 }
 

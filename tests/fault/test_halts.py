@@ -138,7 +138,11 @@ def test_every_listed_backup_restores_whoever_is_halted(scratch):
     for name in stage.commands:
         calls = stage.calls(name)
         rng = random.Random(f"{SEED} {name}")
-        chosen = range(1, calls + 1) if HALTS == 0 else sorted(rng.sample(range(1, calls + 1), min(HALTS, calls)))
+        # A restore claims its backup after a good half of them: what matters comes then.
+        first = calls * 2 // 3 if name == "restore" else 1
+        chosen = range(1, calls + 1)
+        if HALTS:
+            chosen = sorted(rng.sample(range(first, calls + 1), min(HALTS, calls - first + 1)))
         print(f"{name}: {calls} calls, halted at {list(chosen)}, FAULT_SEED={SEED}")
         for which in chosen:
             stage.check(stage.halted(name, which))
