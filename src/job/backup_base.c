@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "pgvigil/catalog.h"
+#include "pgvigil/clock.h"
 #include "pgvigil/history.h"
 #include "pgvigil/log.h"
 #include "pgvigil/marks.h"
@@ -14,6 +15,8 @@
 #include "pgvigil/wal_archive.h"
 
 #define DOUBTS_SHOWN 5
+#define LOCK_SLACK                                                                                 \
+    (24 * 60 * 60 * CLOCK_SECOND) /* a backup takes no longer, by which its lock ends later */
 /* What is still used of a pack of which less than that is used is stored anew, so that the pack goes with
  * the backups before: what is stored stays within twice what is needed. */
 #define LIVE_PERCENT 50
@@ -178,6 +181,23 @@ bool backup_base_choose(struct backup_base *base, struct repository_set *set, co
     return store_everything(&why, "no backup to build on could be chosen", err);
 }
 
+/* A pack is locked for twice the duration from its storing on, which is not before its run began; what
+ * is stored now, for one duration. */
+static int64_t oldest_lent(const struct repository_set *set)
+{
+    int64_t oldest = 0;
+
+    for (size_t i = 0; i < set->count; i++) {
+        const struct config_lock *lock = &set->members[i].config->object_lock;
+        const int64_t slack = lock->duration / 4 < LOCK_SLACK ? lock->duration / 4 : LOCK_SLACK;
+        const int64_t run = (clock_now() + slack - lock->duration) / CLOCK_SECOND;
+
+        if (lock->mode != CONFIG_LOCK_NONE && repository_set_has(set, i) && run > oldest)
+            oldest = run;
+    }
+    return oldest;
+}
+
 static bool read_base(struct backup_base *base, struct repository *reader, const char *state_dir,
                       struct error *err)
 {
@@ -203,6 +223,7 @@ bool backup_base_open(struct backup_base *base, struct repository_set *set, cons
 
     if (base->info == NULL)
         return true;
+    base->oldest_lent = oldest_lent(set);
     if (may_build_on(set, base->info, &may, &why)) {
         if (may && read_base(base, repository_set_reader(set), state_dir, &why))
             return true;
@@ -255,7 +276,8 @@ bool backup_base_lends(const struct backup_base *base, const struct layout_pack 
 {
     const struct refs_pack *found = refs_find(&base->refs, pack);
 
-    return found != NULL && (uint64_t)found->live * 100 >= (uint64_t)found->blocks * LIVE_PERCENT;
+    return found != NULL && pack->run >= base->oldest_lent &&
+           (uint64_t)found->live * 100 >= (uint64_t)found->blocks * LIVE_PERCENT;
 }
 
 void backup_base_doubt(struct backup_base *base, const char *path, const struct error *why)

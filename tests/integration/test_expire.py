@@ -37,9 +37,9 @@ def names(site, part):
     return [str(path.relative_to(site.repository)).split("/", 2)[2] for path in objects(site, part)]
 
 
-def take(site):
-    """A backup, and an expire when it has ended before a window of a second; its id."""
-    site.pgvigil.run("backup")
+def take(site, *args):
+    """A backup that shares no packs, and an expire when it has ended before a window of a second; its id."""
+    site.pgvigil.run("backup", *(args or ("--full",)))
     time.sleep(1.1)
     site.pgvigil.run("expire")
     return max(backups(site))
@@ -59,10 +59,10 @@ def expire_twice(site):
 
 
 @contextlib.contextmanager
-def late_clock(scratch):
-    """Environment of a host whose clock is an hour late."""
+def late_clock(scratch, seconds=HOUR):
+    """Environment of a host whose clock is late."""
     source = scratch.path / "late.c"
-    source.write_text("""
+    source.write_text(f"#define LATE {seconds}" + """
         #define _GNU_SOURCE
         #include <dlfcn.h>
         #include <time.h>
@@ -71,7 +71,7 @@ def late_clock(scratch):
             int (*next)(clockid_t, struct timespec *) = dlsym(RTLD_NEXT, "clock_gettime");
             int result = next(id, now);
             if (id == CLOCK_REALTIME)
-                now->tv_sec -= 3600;
+                now->tv_sec -= LATE;
             return result;
         }
     """)
@@ -105,6 +105,23 @@ def test_marked_first_and_removed_later(scratch):
     site.pgvigil.run("expire")
     assert not names(site, f"/expire/{first}/") and not names(site, f"/run/{first}/")
     assert names(site, f"/run/{second}/")
+
+
+def test_packs_of_a_backup_that_has_gone_stay_for_those_that_share_them(scratch):
+    site = make(scratch)
+    site.cluster.sql("create table t as select generate_series(1, 1000) i")
+    first = take(site)
+    site.cluster.sql("insert into t values (1001)")
+    second = take(site, "--jobs", "2")
+    expire_twice(site)
+    age(site)
+    site.pgvigil.run("expire")
+    assert list(backups(site)) == [second]
+    assert names(site, f"/pack/{first}/") and names(site, f"/run/{first}/")
+    site.pgvigil.run("verify", "--all")
+    restored = site.restore("again")
+    assert restored.scalar("select count(*) from t") == 1001
+    restored.stop()
 
 
 def test_what_is_marked_can_be_restored_until_it_goes(scratch):
@@ -231,6 +248,27 @@ def test_what_is_locked_stays(scratch):
     age(site, 25 * HOUR)
     site.pgvigil.run("expire")
     assert not names(site, f"/pack/{first}/")
+
+
+def test_nothing_is_built_on_packs_whose_lock_ends_before(scratch):
+    """With a lock of a day packs are held for two: those of the last day, but for some hours, are shared."""
+    site = make(scratch, "30 d")
+    site.write_config({"repository local": {"object_lock": "governance 1 d"}})
+    site.cluster.sql("create table t as select generate_series(1, 1000) i")
+
+    def sources(backup):
+        (path,) = site.repository.glob(f"*/*/backup/{backup}/refs.zst")
+        return {line.split("/")[1] for line in run(["zstd", "-dqc", path]).stdout.splitlines()[1:]}
+
+    with late_clock(scratch, 30 * HOUR) as env:
+        site.pgvigil.run("backup", env=env)
+    (old,) = backups(site)
+    site.pgvigil.run("backup")
+    _, second = sorted(backups(site))
+    assert sources(old) == {old} and sources(second) == {second}
+    site.pgvigil.run("backup")
+    third = max(backups(site))
+    assert sources(third) == {second, third}
 
 
 def make_two(scratch, west=None, east=None, retention=None):
