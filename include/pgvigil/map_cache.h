@@ -41,14 +41,17 @@ bool map_cache_keep(struct map_cache *cache, const struct refs_pack *pack, const
 bool map_cache_prune(struct map_cache *cache, const struct refs *refs, struct error *err);
 
 /* A reader belongs to one thread. What does not belong to the file asked for is ERROR_INTEGRITY. */
-struct map_reader;
-bool map_reader_new(struct map_cache *cache, struct map_reader **reader, struct error *err);
-void map_reader_free(struct map_reader *reader);
+struct map_cache_reader;
+bool map_cache_reader_new(struct map_cache *cache, struct map_cache_reader **reader,
+                          struct error *err);
+void map_cache_reader_free(struct map_cache_reader *reader);
 
-bool map_reader_root(struct map_reader *reader, const struct map_place *place, uint64_t key,
-                     uint64_t file_size, struct map_root *root, struct error *err);
+bool map_cache_reader_root(struct map_cache_reader *reader, const struct map_place *place,
+                           uint64_t key, uint64_t file_size, struct map_root *root,
+                           struct error *err);
 /* Leaf `number` of a file of this size. */
-bool map_reader_leaf(struct map_reader *reader, const struct map_place *place, uint64_t key,
-                     uint32_t number, uint64_t file_size, struct map_leaf *leaf, struct error *err);
+bool map_cache_reader_leaf(struct map_cache_reader *reader, const struct map_place *place,
+                           uint64_t key, uint32_t number, uint64_t file_size, struct map_leaf *leaf,
+                           struct error *err);
 
 #endif

@@ -45,7 +45,7 @@ struct repository {
     char *prefix;               /* "<cluster>/<system identifier>/" or NULL */
     /* Asked for what is missing or damaged here; or NULL. Owned, but for those of a repository_set. */
     struct repository *sibling;
-    atomic_bool was_silent;     /* out of reach when it was asked by repository_ask */
+    atomic_bool was_silent; /* out of reach when it was asked by repository_ask */
 };
 
 /* ERROR_STORE when the place or its pgvigil.json is missing (hint: mounted? `pgvigil init`?) or has

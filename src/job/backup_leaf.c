@@ -19,8 +19,8 @@ struct place {
 struct backup_leaf {
     struct backup_reading *reading;
     struct pack_writer *pack;
-    struct map_reader *reader; /* of the base's maps, or NULL */
-    struct map_leaf leaf;      /* the new one */
+    struct map_cache_reader *reader; /* of the base's maps, or NULL */
+    struct map_leaf leaf;            /* the new one */
     struct place places[MAP_LEAF_BLOCKS];
     struct buffer item;
     unsigned char *frame; /* blocks that do not lie side by side */
@@ -39,7 +39,7 @@ bool backup_leaf_new(struct backup_reading *reading, struct backup_leaf **leaf, 
     made->frame = mem_alloc(PACK_FRAME_RAW);
     if (!pack_writer_new(reading->packs, REFS_DATA, reading->level, &made->pack, err) ||
         (reading->files->base->info != NULL &&
-         !map_reader_new(reading->cache, &made->reader, err))) {
+         !map_cache_reader_new(reading->cache, &made->reader, err))) {
         backup_leaf_free(made);
         return false;
     }
@@ -52,7 +52,7 @@ void backup_leaf_free(struct backup_leaf *leaf)
     if (leaf == NULL)
         return;
     pack_writer_free(leaf->pack);
-    map_reader_free(leaf->reader);
+    map_cache_reader_free(leaf->reader);
     map_free_root(&leaf->root);
     buffer_free(&leaf->item);
     free(leaf->frame);
@@ -84,9 +84,9 @@ static bool load_root(struct backup_leaf *leaf, const struct backup_file *file, 
         return true;
     leaf->file = NULL;
     map_free_root(&leaf->root);
-    if (!map_reader_root(leaf->reader, &base->root,
-                         map_key(file->path, leaf->reading->files->secret), base->size, &leaf->root,
-                         err))
+    if (!map_cache_reader_root(leaf->reader, &base->root,
+                               map_key(file->path, leaf->reading->files->secret), base->size,
+                               &leaf->root, err))
         return false;
     leaf->file = file;
     return true;
@@ -97,8 +97,8 @@ static bool load_old(struct backup_leaf *leaf, const struct backup_file *file, u
 {
     size_t at = 0;
 
-    if (!map_reader_leaf(leaf->reader, &leaf->root.leaves[number], leaf->root.key, number,
-                         file->base.size, &leaf->old, err))
+    if (!map_cache_reader_leaf(leaf->reader, &leaf->root.leaves[number], leaf->root.key, number,
+                               file->base.size, &leaf->old, err))
         return false;
     for (size_t i = 0; i < leaf->old.runs; i++) {
         const struct map_run *run = &leaf->old.run[i];

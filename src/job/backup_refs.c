@@ -10,7 +10,7 @@
 
 struct counting {
     const struct backup_files *files;
-    struct map_reader *reader;
+    struct map_cache_reader *reader;
     struct refs all; /* the run's own packs and the base's, sorted; live is what is counted */
     struct refs_pack *last;
     struct map_leaf leaf;
@@ -39,8 +39,8 @@ static bool count_leaf(struct counting *counting, const struct backup_file *file
 {
     const struct map_leaf *leaf = &counting->leaf;
 
-    if (!map_reader_leaf(counting->reader, &root->leaves[number], root->key, number, file->size,
-                         &counting->leaf, err))
+    if (!map_cache_reader_leaf(counting->reader, &root->leaves[number], root->key, number,
+                               file->size, &counting->leaf, err))
         return false;
     for (size_t i = 0; i < leaf->runs; i++)
         if (leaf->run[i].frame.pack.number != 0 &&
@@ -54,8 +54,9 @@ static bool count_file(struct counting *counting, const struct backup_file *file
     struct map_root root;
     bool ok;
 
-    if (!map_reader_root(counting->reader, &file->root,
-                         map_key(file->path, counting->files->secret), file->size, &root, err))
+    if (!map_cache_reader_root(counting->reader, &file->root,
+                               map_key(file->path, counting->files->secret), file->size, &root,
+                               err))
         return false;
     ok = use_pack(counting, &file->root.frame.pack, REFS_MAP, 1, err);
     for (uint32_t i = 0; ok && i < root.leaf_count; i++)
@@ -101,13 +102,13 @@ bool backup_refs_count(const struct backup_files *files, struct map_cache *cache
     add_packs(&counting->all, own);
     add_packs(&counting->all, &files->base->refs);
     refs_sort(&counting->all);
-    ok = map_reader_new(cache, &counting->reader, err) && count_files(counting, err);
+    ok = map_cache_reader_new(cache, &counting->reader, err) && count_files(counting, err);
     *refs = (struct refs)REFS_INIT;
     for (size_t i = 0; ok && i < counting->all.count; i++)
         if (counting->all.packs[i].live > 0 || counting->all.packs[i].pack.run == run)
             refs_add(refs, &counting->all.packs[i]);
     refs_free(&counting->all);
-    map_reader_free(counting->reader);
+    map_cache_reader_free(counting->reader);
     free(counting);
     return ok;
 }

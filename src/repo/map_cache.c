@@ -250,7 +250,7 @@ struct held {
     uint64_t used; /* when, by the reader's count */
 };
 
-struct map_reader {
+struct map_cache_reader {
     struct map_cache *cache;
     struct decompress_context *decompress;
     struct buffer compressed;
@@ -259,7 +259,8 @@ struct map_reader {
     uint64_t count;
 };
 
-bool map_reader_new(struct map_cache *cache, struct map_reader **reader, struct error *err)
+bool map_cache_reader_new(struct map_cache *cache, struct map_cache_reader **reader,
+                          struct error *err)
 {
     void *raw;
 
@@ -272,7 +273,7 @@ bool map_reader_new(struct map_cache *cache, struct map_reader **reader, struct 
     return true;
 }
 
-void map_reader_free(struct map_reader *reader)
+void map_cache_reader_free(struct map_cache_reader *reader)
 {
     if (reader == NULL)
         return;
@@ -291,7 +292,7 @@ static bool same_frame(const struct pack_frame *a, const struct pack_frame *b)
 }
 
 /* The frame that is held, or the place of the one that was used least recently. */
-static struct held *find_held(struct map_reader *reader, const struct pack_frame *frame)
+static struct held *find_held(struct map_cache_reader *reader, const struct pack_frame *frame)
 {
     struct held *oldest = &reader->held[0];
 
@@ -306,7 +307,7 @@ static struct held *find_held(struct map_reader *reader, const struct pack_frame
 
 /* Gives the raw bytes of a frame, which stay as they are until the next one is asked for. A frame
  * larger than others, with the root of a large file, is not held. */
-static bool load_frame(struct map_reader *reader, const struct pack_frame *frame,
+static bool load_frame(struct map_cache_reader *reader, const struct pack_frame *frame,
                        const unsigned char **raw, size_t *length, struct error *err)
 {
     struct held *held = find_held(reader, frame);
@@ -333,7 +334,7 @@ static bool load_frame(struct map_reader *reader, const struct pack_frame *frame
     return true;
 }
 
-static bool load_item(struct map_reader *reader, const struct map_place *place,
+static bool load_item(struct map_cache_reader *reader, const struct map_place *place,
                       const unsigned char **item, struct error *err)
 {
     const unsigned char *raw = NULL;
@@ -347,8 +348,9 @@ static bool load_item(struct map_reader *reader, const struct map_place *place,
     return true;
 }
 
-bool map_reader_root(struct map_reader *reader, const struct map_place *place, uint64_t key,
-                     uint64_t file_size, struct map_root *root, struct error *err)
+bool map_cache_reader_root(struct map_cache_reader *reader, const struct map_place *place,
+                           uint64_t key, uint64_t file_size, struct map_root *root,
+                           struct error *err)
 {
     const unsigned char *item = NULL;
 
@@ -361,8 +363,9 @@ bool map_reader_root(struct map_reader *reader, const struct map_place *place, u
     return error_set(err, ERROR_INTEGRITY, "damaged map: the root is that of another file");
 }
 
-bool map_reader_leaf(struct map_reader *reader, const struct map_place *place, uint64_t key,
-                     uint32_t number, uint64_t file_size, struct map_leaf *leaf, struct error *err)
+bool map_cache_reader_leaf(struct map_cache_reader *reader, const struct map_place *place,
+                           uint64_t key, uint32_t number, uint64_t file_size, struct map_leaf *leaf,
+                           struct error *err)
 {
     const uint64_t blocks = (file_size + PACK_BLOCK - 1) / PACK_BLOCK;
     const uint64_t left = blocks - (uint64_t)number * MAP_LEAF_BLOCKS;

@@ -92,21 +92,22 @@ static void reopen(void)
 
 static void read_all(void)
 {
-    struct map_reader *reader;
+    struct map_cache_reader *reader;
     struct map_root root;
 
-    ck_assert(map_reader_new(cache, &reader, &err));
-    ck_assert_msg(map_reader_root(reader, &places[LEAVES], KEY, SIZE, &root, &err), "%s",
+    ck_assert(map_cache_reader_new(cache, &reader, &err));
+    ck_assert_msg(map_cache_reader_root(reader, &places[LEAVES], KEY, SIZE, &root, &err), "%s",
                   err.message);
     for (uint32_t i = 0; i < LEAVES; i++) {
         const uint32_t number = i * 37 % LEAVES;
 
-        ck_assert_msg(map_reader_leaf(reader, &root.leaves[number], KEY, number, SIZE, &leaf, &err),
-                      "%s", err.message);
+        ck_assert_msg(
+            map_cache_reader_leaf(reader, &root.leaves[number], KEY, number, SIZE, &leaf, &err),
+            "%s", err.message);
         ck_assert_uint_eq(leaf.digests[0], number);
     }
     map_free_root(&root);
-    map_reader_free(reader);
+    map_cache_reader_free(reader);
 }
 
 static const char *copy(uint32_t number)
@@ -156,17 +157,17 @@ END_TEST
 
 START_TEST(what_is_lost_is_said_each_time)
 {
-    struct map_reader *reader;
+    struct map_cache_reader *reader;
     struct map_root root;
 
     ck_assert_int_eq(unlink(copy(2)), 0);
     memory_store_break(repository->store, true);
     reopen();
-    ck_assert(map_reader_new(cache, &reader, &err));
+    ck_assert(map_cache_reader_new(cache, &reader, &err));
     for (int i = 0; i < 2; i++)
-        ck_assert(!map_reader_root(reader, &places[LEAVES], KEY, SIZE, &root, &err));
-    ck_assert(map_reader_leaf(reader, &places[0], KEY, 0, SIZE, &leaf, &err));
-    map_reader_free(reader);
+        ck_assert(!map_cache_reader_root(reader, &places[LEAVES], KEY, SIZE, &root, &err));
+    ck_assert(map_cache_reader_leaf(reader, &places[0], KEY, 0, SIZE, &leaf, &err));
+    map_cache_reader_free(reader);
     memory_store_break(repository->store, false);
 }
 END_TEST
@@ -174,25 +175,25 @@ END_TEST
 START_TEST(another_files_map_is_refused)
 {
     struct map_place elsewhere = places[0];
-    struct map_reader *reader;
+    struct map_cache_reader *reader;
     struct map_root root;
 
     reopen();
-    ck_assert(map_reader_new(cache, &reader, &err));
-    ck_assert(!map_reader_root(reader, &places[LEAVES], KEY + 1, SIZE, &root, &err));
-    ck_assert(!map_reader_root(reader, &places[LEAVES], KEY, SIZE - 1, &root, &err));
-    ck_assert(!map_reader_root(reader, &places[0], KEY, SIZE, &root, &err));
-    ck_assert(!map_reader_leaf(reader, &places[0], KEY + 1, 0, SIZE, &leaf, &err));
-    ck_assert(!map_reader_leaf(reader, &places[1], KEY, 0, SIZE, &leaf, &err));
-    ck_assert(!map_reader_leaf(reader, &places[LEAVES - 1], KEY, LEAVES - 1, SIZE - PACK_BLOCK,
-                               &leaf, &err));
+    ck_assert(map_cache_reader_new(cache, &reader, &err));
+    ck_assert(!map_cache_reader_root(reader, &places[LEAVES], KEY + 1, SIZE, &root, &err));
+    ck_assert(!map_cache_reader_root(reader, &places[LEAVES], KEY, SIZE - 1, &root, &err));
+    ck_assert(!map_cache_reader_root(reader, &places[0], KEY, SIZE, &root, &err));
+    ck_assert(!map_cache_reader_leaf(reader, &places[0], KEY + 1, 0, SIZE, &leaf, &err));
+    ck_assert(!map_cache_reader_leaf(reader, &places[1], KEY, 0, SIZE, &leaf, &err));
+    ck_assert(!map_cache_reader_leaf(reader, &places[LEAVES - 1], KEY, LEAVES - 1,
+                                     SIZE - PACK_BLOCK, &leaf, &err));
     elsewhere.item_offset = (uint32_t)PACK_FRAME_RAW;
-    ck_assert(!map_reader_leaf(reader, &elsewhere, KEY, 0, SIZE, &leaf, &err));
+    ck_assert(!map_cache_reader_leaf(reader, &elsewhere, KEY, 0, SIZE, &leaf, &err));
     elsewhere = places[0];
     elsewhere.frame.pack.number = 9;
-    ck_assert(!map_reader_leaf(reader, &elsewhere, KEY, 0, SIZE, &leaf, &err));
+    ck_assert(!map_cache_reader_leaf(reader, &elsewhere, KEY, 0, SIZE, &leaf, &err));
     ck_assert_int_eq(err.code, ERROR_INTEGRITY);
-    map_reader_free(reader);
+    map_cache_reader_free(reader);
 }
 END_TEST
 
