@@ -66,8 +66,8 @@ class Killer:
             why = problem(name, (repository / name).read_bytes())
             assert not why, f"{name}: {why}"
         for run in (name.split("/")[-2] for name in new if name.endswith("/backup.json")):
-            # Its WAL is not older than what was archived a little before it.
-            found = Stored.on_disk(repository, lambda name, run=run: run in name
+            # It may build on packs of any run; its WAL is not older than what was archived a little before it.
+            found = Stored.on_disk(repository, lambda name, run=run: run in name or "/pack/" in name
                                    or "/wal/" in name and name >= self.since)
             assert not any(found.backups().values()), found.backups()
         self.known.update(new)
