@@ -79,6 +79,7 @@ def test_an_outage_while_archiving(scratch):
     """Pushes go on, the debt is noted, and paid by the pushes behind it; nobody does anything for that."""
     site = make(scratch)
     site.backup()
+    site.cluster.switch_wal(archived=True)  # after the backup's history file
     hide(site.places["east"])
     for _ in range(4):
         site.cluster.switch_wal(archived=True)
