@@ -113,11 +113,16 @@ GOALS = (   # (step, what, whose, against whom, at most)
     ("tables: restore", "wall", OWN, RIVAL, 0.7),
     ("encryption: backup", "cpu", ENCRYPTED, OWN, 1.10),
     ("encryption: restore", "cpu", ENCRYPTED, OWN, 1.15),
+    ("changes: few rows", "wall", OWN, RIVAL, 0.6),
+    ("changes: few rows", "stored", OWN, RIVAL, 0.4),
+    ("changes: restore", "wall", "after many", "full", 1.3),
+    ("changes: restore", "wall", "delta", "after many", 0.5),
     ("s3: backup", "wall", "pgvigil-s3", "pgvigil-rclone", 1.15),
     ("s3: backup", "cpu", "pgvigil-s3-two", "pgvigil-s3", 1.15),
     ("s3: backup", "peak", "pgvigil-s3-slow", "pgvigil-s3", 1.1),
 )
 PUT_LIMIT = 1.2         # times curl's
+NOTHING_CHANGED = 0.5   # s
 MEMORY_LIMIT = 256 * 1000 * 1000
 TABLES_MEMORY = 1.3     # times the large database's
 
@@ -125,6 +130,12 @@ TABLES_MEMORY = 1.3     # times the large database's
 def put_goal(about):
     own, curl = (statistics.median(about["puts"][who]) for who in (OWN, "curl"))
     return {"goal": "s3: put of 16 MiB / curl's", "limit": PUT_LIMIT, "figure": own / curl, "met": own / curl <= PUT_LIMIT}
+
+
+def nothing_changed_goal(step):
+    figure = step[OWN].median("wall") - step["start, stop"].median("wall")
+    return {"goal": "changes: none: wall beyond start and stop, s", "limit": NOTHING_CHANGED, "figure": figure,
+            "met": figure <= NOTHING_CHANGED}
 
 
 def goals(results, about):
@@ -137,6 +148,8 @@ def goals(results, about):
             figure = results[small][OWN].peak() / results[large][OWN].peak()
             found.append({"goal": f"{small}: peak memory / {large}'s", "limit": TABLES_MEMORY, "figure": figure,
                           "met": figure <= TABLES_MEMORY})
+    if "changes: none" in results:
+        found.append(nothing_changed_goal(results["changes: none"]))
     if "puts" in about:
         found.append(put_goal(about))
     own = [series.peak() for title, step in results.items() for name, series in step.items()

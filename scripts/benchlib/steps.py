@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import time
 
-from benchlib import s3
+from benchlib import changes, s3
 from benchlib.cluster import make_large, make_segments, make_tables, say, tree_size
 from benchlib.contestants import Floor, Pgbackrest, PgBasebackup, Pgvigil, PgvigilEncrypted, warm
 from benchlib.measure import CommandFailed
@@ -250,6 +250,8 @@ def run_large(bench, wanted, results, about):
             restore_large(bench, cluster, [*both, Floor(bench)], results, about)
         if "encryption" in wanted:
             measure_encryption(bench, cluster, results)
+        if "changes" in wanted:
+            changes.measure_changes(bench, cluster, results, about)
         if "s3" in wanted:
             measure_s3(bench, cluster, results, about)
         if "memory" in wanted:
