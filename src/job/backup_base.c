@@ -15,8 +15,8 @@
 #include "pgvigil/wal_archive.h"
 
 #define DOUBTS_SHOWN 5
-#define LOCK_SLACK                                                                                 \
-    (24 * 60 * 60 * CLOCK_SECOND) /* a backup takes no longer, by which its lock ends later */
+/* A backup takes no longer; by so much its lock ends later. */
+#define LOCK_SLACK (24 * 60 * 60 * CLOCK_SECOND)
 /* What is still used of a pack of which less than that is used is stored anew, so that the pack goes with
  * the backups before: what is stored stays within twice what is needed. */
 #define LIVE_PERCENT 50

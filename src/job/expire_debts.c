@@ -60,17 +60,11 @@ static bool judge(struct debts *debts, size_t at, struct error *err)
 /* Has expire no more use for this WAL file? */
 static bool has_expired(const struct expire_inventory *inventory, const char *object)
 {
-    const uint64_t size = inventory->wal.segment_size;
     char file[WAL_NAME_SIZE];
     struct wal_name parsed;
-    uint64_t number;
 
-    if (size == 0 || !layout_parse_wal(object, file, &parsed) || parsed.kind == WAL_HISTORY ||
-        inventory->retention.count == 0)
-        return false;
-    number = wal_segment_number(&parsed, (uint32_t)size);
-    return !retention_needs_wal(&inventory->retention, parsed.timeline, number * size,
-                                (number + 1) * size);
+    return inventory->retention.count > 0 && layout_parse_wal(object, file, &parsed) &&
+           !expire_inventory_needs_wal(inventory, &parsed);
 }
 
 static bool judge_debt(const char *object, bool *forget, void *context, struct error *err)

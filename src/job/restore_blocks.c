@@ -26,6 +26,18 @@ size_t restore_blocks_bytes(const struct restore_plan_file *file, uint32_t block
     return (size_t)((end < file->size ? end : file->size) - begin);
 }
 
+bool restore_blocks_zeros(const struct restore_plan *plan, const struct restore_plan_file *file,
+                          uint32_t block, uint32_t count, const uint64_t *digests)
+{
+    static const unsigned char zeros[PACK_BLOCK];
+
+    for (uint32_t i = 0; i < count; i++)
+        if (digests[i] !=
+            digest_block(zeros, restore_blocks_bytes(file, block + i, 1), plan->secret))
+            return false;
+    return true;
+}
+
 /* What one thread has gathered of a leaf and not yet added to the list. */
 struct gathering {
     struct buffer records;
@@ -42,19 +54,6 @@ struct reading {
     uint32_t *stretch_of;         /* of each pack in refs */
     struct gathering *gatherings; /* of each thread */
 };
-
-/* Nothing of such blocks is stored, so that the digests are all there is to check. */
-static bool check_zeros(const struct reading *reading, const struct restore_plan_file *file,
-                        uint32_t block, uint32_t count, const uint64_t *digests)
-{
-    static const unsigned char zeros[PACK_BLOCK];
-
-    for (uint32_t i = 0; i < count; i++)
-        if (digests[i] !=
-            digest_block(zeros, restore_blocks_bytes(file, block + i, 1), reading->plan->secret))
-            return false;
-    return true;
-}
 
 static bool flush(const struct reading *reading, struct gathering *gathering, struct error *err)
 {
@@ -125,7 +124,7 @@ static bool take_leaf(uint32_t index, const struct map_leaf *leaf, int thread, v
         const uint32_t block = leaf->number * MAP_LEAF_BLOCKS + at;
 
         if (run->frame.pack.number == 0 &&
-            !check_zeros(reading, file, block, run->count, &leaf->digests[at]))
+            !restore_blocks_zeros(reading->plan, file, block, run->count, &leaf->digests[at]))
             return error_set(err, ERROR_INTEGRITY,
                              "file \"%s\": blocks %" PRIu32 " to %" PRIu32
                              " are zeros by their map, but not by their digests",

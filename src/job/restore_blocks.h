@@ -56,5 +56,9 @@ void restore_blocks_free_stretch(struct restore_blocks_stretch *stretch);
 
 /* Bytes of `count` blocks from `block` on of a file: the last one may be short. */
 size_t restore_blocks_bytes(const struct restore_plan_file *file, uint32_t block, uint32_t count);
+/* Are these the digests of that many blocks of zeros? Nothing of them is stored, so that this is all there
+ * is to check. */
+bool restore_blocks_zeros(const struct restore_plan *plan, const struct restore_plan_file *file,
+                          uint32_t block, uint32_t count, const uint64_t *digests);
 
 #endif

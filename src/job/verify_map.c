@@ -4,6 +4,7 @@
 #include <inttypes.h>
 
 #include "job/map_walk.h"
+#include "job/restore_blocks.h"
 #include "pgvigil/files.h"
 
 struct checking {
@@ -14,18 +15,12 @@ struct checking {
 static bool check_zeros(const struct checking *checking, const struct restore_plan_file *file,
                         uint32_t block, uint32_t count, const uint64_t *digests, struct error *err)
 {
-    static const unsigned char zeros[PACK_BLOCK];
-
-    for (uint32_t i = 0; i < count; i++) {
-        const uint64_t left = file->size - (uint64_t)(block + i) * PACK_BLOCK;
-        const size_t length = left < PACK_BLOCK ? (size_t)left : PACK_BLOCK;
-
-        if (digests[i] != digest_block(zeros, length, checking->plan->secret))
+    for (uint32_t i = 0; i < count; i++)
+        if (!restore_blocks_zeros(checking->plan, file, block + i, 1, &digests[i]))
             return error_set(err, ERROR_INTEGRITY,
                              "block %" PRIu32 " of file \"%s\" is zeros by its map, but not by its "
                              "digest",
                              block + i, file->path);
-    }
     return true;
 }
 
