@@ -42,7 +42,7 @@ struct backup {
     struct control control;
     struct run *run;
     struct backup_base base;
-    int64_t started; /* by this machine's clock, before the data directory was looked at */
+    struct known_files_clock clock; /* before the data directory was looked at */
     struct map_cache *cache;
     struct backup_files *files;
     struct pack_set *packs;
@@ -153,7 +153,7 @@ static bool start(struct backup *backup, struct error *err)
     struct backup_info *info = backup->info;
 
     info->run = run_id(backup->run);
-    backup->started = clock_now();
+    known_files_clock_read(&backup->clock);
     info->start_time = clock_now();
     snprintf(label, sizeof label, "pgvigil %s", layout_run_text(info->run, text));
     progress_start("waiting for the checkpoint", 0);
@@ -399,7 +399,7 @@ static void remember(struct backup *backup)
 {
     struct error err = ERROR_INIT;
 
-    if (backup_files_remember(backup->files, backup->info, backup->started,
+    if (backup_files_remember(backup->files, backup->info, &backup->clock,
                               backup->config->state_dir, &err) &&
         map_cache_prune(backup->cache, &backup->refs, &err))
         return;

@@ -367,16 +367,18 @@ void backup_files_drop_unlogged(struct backup_files *files, int directory)
 }
 
 bool backup_files_remember(const struct backup_files *files, const struct backup_info *info,
-                           int64_t started, const char *state_dir, struct error *err)
+                           const struct known_files_clock *clock, const char *state_dir,
+                           struct error *err)
 {
-    struct known_files_meta meta = {
-        .run = info->run, .system_identifier = info->system_identifier, .started = started};
+    struct known_files_meta meta = {.run = info->run,
+                                    .system_identifier = info->system_identifier,
+                                    .started = info->start_time,
+                                    .clock = *clock};
     struct buffer out = BUFFER_INIT;
     bool ok;
 
     memcpy(meta.manifest_sha256, info->manifest_sha256, sizeof meta.manifest_sha256);
     memcpy(meta.secret, files->secret, sizeof meta.secret);
-    known_files_clock_read(&meta.clock);
     known_files_begin(&meta, &out);
     for (size_t i = 0; i < files->count; i++) {
         const struct backup_file *file = &files->files[i];

@@ -114,9 +114,11 @@ bool backup_files_leaf_kept(struct backup_file *file, uint32_t number,
 void backup_files_begin_kept(struct backup_file *file);
 bool backup_files_end_kept(struct backup_file *file, struct error *err);
 
-/* After the commit: for the next backup, in the local cache. */
+/* After the commit: for the next backup, in the local cache. The clock is that of before the files were
+ * looked at, at info->start_time: a step since then counts. */
 bool backup_files_remember(const struct backup_files *files, const struct backup_info *info,
-                           int64_t started, const char *state_dir, struct error *err);
+                           const struct known_files_clock *clock, const char *state_dir,
+                           struct error *err);
 
 /* When all has been read: an unlogged relation whose init fork came to be meanwhile (an index is built
  * before it has one) is left out, or the end of recovery could not make it anew. */
