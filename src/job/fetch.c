@@ -334,10 +334,11 @@ static void fetch_log_failures(const struct fetch *fetch)
 }
 
 /* A file that was acknowledged is in as many repositories as archive.require says: where fewer than
- * that cannot be asked, another one would have it. But damage is no absence, nor is a wrong key. */
+ * that say nothing, another one would have it. Those that the DBA does without say nothing either: it may
+ * be in them and in one that only fails just now. But damage is no absence, nor is a wrong key. */
 static bool fetch_others_suffice(const struct fetch *fetch)
 {
-    int failed = 0, absent = 0;
+    int failed = 0, silent = 0, absent = 0;
 
     for (size_t i = 0; i < fetch->config->repository_count; i++) {
         if (fetch->sites[i].state == SITE_FAILED &&
@@ -345,9 +346,10 @@ static bool fetch_others_suffice(const struct fetch *fetch)
              fetch->sites[i].error.code == ERROR_CONFIG))
             return false;
         failed += fetch->sites[i].state == SITE_FAILED;
+        silent += fetch->sites[i].state != SITE_ANSWERED;
         absent += fetch->sites[i].state == SITE_ANSWERED;
     }
-    return failed < fetch->config->archive.require && absent > 0;
+    return (failed == 0 || silent < fetch->config->archive.require) && absent > 0;
 }
 
 static bool fetch_first_failure(const struct fetch *fetch, struct error *err)

@@ -20,20 +20,20 @@
 
 static char *root;
 static struct config *config;
-static struct repository *repositories[2];
+static struct repository *repositories[3];
 static struct error err;
 static enum fetch_answer answer;
 static struct fetch_request request;
 
-static void set_up(void)
+static void set_up_with(size_t count)
 {
     enum repository_creation creation;
 
     root = scratch_make();
-    config = archive_config(root, 2);
+    config = archive_config(root, count);
     error_clear(&err);
     log_set_level(LOG_ERROR);
-    for (size_t i = 0; i < 2; i++) {
+    for (size_t i = 0; i < count; i++) {
         ck_assert(repository_create(config, &config->repositories[i], &creation, &err));
         ck_assert(repository_open(config, &config->repositories[i], &repositories[i], &err));
         repository_select(repositories[i], ARCHIVE_SYSTEM);
@@ -44,10 +44,21 @@ static void set_up(void)
     request = (struct fetch_request){.path = PATH};
 }
 
+static void set_up(void)
+{
+    set_up_with(2);
+}
+
+static void set_up_three(void)
+{
+    set_up_with(3);
+    config->archive.require = 2;
+}
+
 static void tear_down(void)
 {
     ck_assert_int_eq(chdir("/"), 0);
-    for (size_t i = 0; i < 2; i++)
+    for (size_t i = 0; i < config->repository_count; i++)
         repository_close(repositories[i]);
     config_free(config);
     scratch_remove(root);
@@ -208,6 +219,30 @@ START_TEST(a_repository_out_of_reach_is_no_absence)
 }
 END_TEST
 
+/* Two have every file: one of them is lost for good, the other does not answer just now, and the third
+ * was down when the last segment came. */
+START_TEST(one_left_out_may_have_what_one_that_fails_has)
+{
+    static const char *const without[] = {"r2", NULL};
+
+    both(archive_store_segment, 1, 5);
+    archive_store_segment(repositories[2], 1, 5);
+    both(archive_store_segment, 1, 6);
+    request.without = without;
+    ck_delivered("000000010000000000000006");
+    move_place("r1", "away");
+    ck_delivered("000000010000000000000005");
+    ck_unknown("000000010000000000000006", ERROR_STORE, "does not exist");
+    ck_unknown("00000002.history", ERROR_STORE, "does not exist");
+    move_place("away", "r1");
+    ck_delivered("000000010000000000000006");
+    ck_absent("000000010000000000000007");
+    move_place("r1", "away");
+    request.without = NULL;
+    ck_absent("000000010000000000000007");
+}
+END_TEST
+
 START_TEST(what_may_be_left_out)
 {
     static const char *const all[] = {"r1", "r2", NULL}, *const unknown[] = {"r3", NULL};
@@ -339,7 +374,7 @@ END_TEST
 Suite *fetch_suite(void)
 {
     Suite *suite = suite_create("fetch");
-    TCase *tests = tcase_create("fetch");
+    TCase *tests = tcase_create("fetch"), *three = tcase_create("fetch from three");
 
     tcase_add_checked_fixture(tests, set_up, tear_down);
     tcase_add_test(tests, delivered_whole);
@@ -357,5 +392,8 @@ Suite *fetch_suite(void)
     tcase_add_test(tests, the_path_tells_the_data_directory);
     tcase_add_test(tests, who_is_a_standby);
     suite_add_tcase(suite, tests);
+    tcase_add_checked_fixture(three, set_up_three, tear_down);
+    tcase_add_test(three, one_left_out_may_have_what_one_that_fails_has);
+    suite_add_tcase(suite, three);
     return suite;
 }
