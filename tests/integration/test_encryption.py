@@ -274,11 +274,12 @@ def test_a_push_is_repeated_without_a_private_key(site):
     got = site.scratch.path / "kept"
     site.reader.run("archive-get", segment, got)
     path.unlink()
+    assert site.repository  # where it is gone now, too
     raw.write_bytes(got.read_bytes())
     own(raw)
     with Background(site.pgvigil, "archive-push", raw) as push:
         with contextlib.suppress(HarnessError):
-            push.wait_for(path.exists, "the object", 20)
+            push.wait_for(lambda: site.repository and path.exists(), "the object", 20)
         with contextlib.suppress(ProcessLookupError):
             push.signal(signal.SIGKILL)
     before = path.read_bytes()
@@ -375,12 +376,12 @@ def test_mixing_is_refused(site, scratch):
     site.reader.run("archive-get", site.segment, raw)
     for arguments, code in ((("init",), 2), (("list",), 2), (("backup",), 2), (("verify",), 2), (("archive-push", raw), 2),
                             (("archive-get", site.segment, scratch.path / "got"), 126)):
-        assert_says(plain.run(*arguments, check=code), 'repository "local"', "is encrypted, but the configuration has no",
+        assert_says(plain.run(*arguments, check=code), 'repository "', "is encrypted, but the configuration has no",
                     '"recipients"')
     assert all("refs" in path.name for path in site.repository.rglob("*.zst"))
 
-    sections = merge(site.sections, {"repository local": {"url": f"file://{plain_place}"}, "encryption": None,
-                                     "cluster": {"state_dir": scratch.mkdir("plain-state-2")}})
+    sections = merge(site.sections, {"repository local": {"url": f"file://{plain_place}"}, "repository far": None,
+                                     "encryption": None, "cluster": {"state_dir": scratch.mkdir("plain-state-2")}})
     Pgvigil(write_file(scratch.path / "made.conf", config_text(sections))).run("init")
     for number, section in enumerate(({"recipients": site.alpha[1]}, {"identity": site.alpha[0]})):
         there = Pgvigil(write_file(scratch.path / f"there-{number}.conf", config_text(
@@ -433,7 +434,7 @@ def test_copies_between_encrypted_repositories(scratch):
 def copy(site):
     """A copy of the repository to do harm to, read with a private key."""
     with Copy(site, "harm") as copy:
-        sections = merge(site.sections, {"repository local": {"url": f"file://{copy.path}"},
+        sections = merge(site.sections, {"repository local": {"url": f"file://{copy.path}"}, "repository far": None,
                                          "encryption": {"identity": site.alpha[0]},
                                          "cluster": {"state_dir": copy.state_dir}})
         write_file(copy.config, config_text(sections))

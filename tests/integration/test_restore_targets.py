@@ -273,12 +273,18 @@ def test_no_such_backup_or_timeline(refused):
     (["--backup", "newest"], ["--backup"]),
     (["--tablespace", "/a"], ["OLD=NEW"]),
     (["--repository", "elsewhere"], ["elsewhere"]),
-    (["--without", "local"], ["no repository is left"]),
 ])
 def test_requests_that_make_no_sense(history, args, words):
     place = history.site.scratch.path / "senseless"
     assert_says(history.site.pgvigil.run("restore", "--to", place, *args, check=2), *words)
     assert not place.exists()
+
+
+def test_without_any_repository(history):
+    names = [section.split()[1] for section in history.site.sections if section.startswith("repository ")]
+    without = [arg for name in names for arg in ("--without", name)]
+    assert_says(history.site.pgvigil.run("restore", "--to", history.site.scratch.path / "none", *without, check=2),
+                "no repository is left")
 
 
 def test_no_directory_given(history):
