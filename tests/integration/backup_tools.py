@@ -3,10 +3,13 @@
 import hashlib
 import json
 import os
+import pty
+import re
 import signal
 import sqlite3
 import stat
 import subprocess
+import sys
 
 from harness import Completed, HarnessError, keys, system, wait_until
 
@@ -64,6 +67,41 @@ class Background:
         if system.sanitizer_mark(stdout + stderr) or (check is not False and done.rc != check):
             raise HarnessError(f"expected exit code {check}\n{done.describe()}")
         return done
+
+
+def on_a_terminal(pgvigil, *args, until=None):
+    """(exit code, what is shown on a terminal); it is interrupted as soon as that has the pattern `until`."""
+    ours, theirs = pty.openpty()
+    with subprocess.Popen([*map(str, pgvigil.command), *args], stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs,
+                          cwd=pgvigil.cwd, env=system.environment(), **system.identity()) as process:
+        os.close(theirs)
+        shown = b""
+        while True:
+            try:
+                shown += os.read(ours, 4096)
+            except OSError:  # how a terminal tells that nobody is there any more
+                break
+            if until and re.search(until, shown.decode(errors="replace")):
+                process.send_signal(signal.SIGINT)
+                until = None
+    os.close(ours)
+    return process.returncode, shown.decode()
+
+
+MEASURE = """
+import resource, subprocess, sys
+code = subprocess.run(sys.argv[1:]).returncode
+print("peak", resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024)
+sys.exit(code)
+"""
+
+
+def peak(pgvigil, *args, check=True):
+    """(bytes that were resident at most, what it said). What the sanitizer keeps of freed memory is not counted."""
+    options = os.environ.get("ASAN_OPTIONS", "") + ":quarantine_size_mb=1:thread_local_quarantine_size_kb=64"
+    done = system.run([sys.executable, "-c", MEASURE, *pgvigil.command, *args], check=check, cwd=pgvigil.cwd,
+                      env={"ASAN_OPTIONS": options})
+    return int(done.stdout.rsplit("peak ", 1)[1]), done
 
 
 # -- what is stored -------------------------------------------------------------------------------------------------

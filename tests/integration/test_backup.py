@@ -1,16 +1,14 @@
 """How a backup comes to its end: alone, beside another one, killed, interrupted, without its server, without WAL."""
 
 import os
-import pty
 import signal
-import subprocess
 import time
 
 import pytest
 from backup_tools import (INT, KILL, TERM, Background, assert_says, backup_has_stopped, backups, make_endless,
-                          only_backup, resume_archiving, sessions, stop_archiving)
-from harness import (HarnessError, Ledger, assert_restored, assert_verifybackup, format_lsn, parse_lsn, system,
-                     wait_recovery, wait_until)
+                          only_backup, on_a_terminal, peak, resume_archiving, sessions, stop_archiving)
+from harness import (HarnessError, Ledger, assert_restored, assert_verifybackup, format_lsn, parse_lsn, wait_recovery,
+                     wait_until, write_file)
 
 
 def held_while_reading(site, endless):
@@ -74,54 +72,28 @@ def test_a_backup_under_load_is_restored_whole(make_site):
 
 
 def test_progress_is_shown_on_a_terminal(site):
-    ours, theirs = pty.openpty()
-    with subprocess.Popen([*map(str, site.pgvigil.command), "backup"], stdin=subprocess.DEVNULL, stdout=theirs,
-                          stderr=theirs, **_as_owner(site)) as process:
-        os.close(theirs)
-        shown = b""
-        while True:
-            try:
-                piece = os.read(ours, 4096)
-            except OSError:  # how a terminal tells that nobody is there any more
-                break
-            shown += piece
-        assert process.wait() == 0, shown
-    os.close(ours)
-    text = shown.decode()
+    rc, text = on_a_terminal(site.pgvigil, "backup")
+    assert rc == 0, text
     assert "\r" in text and "%" in text and "backup" in text, text
     assert "pgvigil: backup " in text.rstrip().splitlines()[-1] and "is complete" in text, text
 
 
-def test_memory_is_bounded(site):
-    libraries = subprocess.run(["ldd", site.pgvigil.program], stdout=subprocess.PIPE, text=True, check=True).stdout
-    if "san.so" in libraries:
-        pytest.skip("sanitizers need memory of their own")
-    site.cluster.sql("create table big as select g, repeat(md5(g::text), 20) t from generate_series(1, 200000) g")
-    site.cluster.checkpoint()
-    limited = ["bash", "-c", 'ulimit -v 786432; exec "$@"', "-", *map(str, site.pgvigil.command)]
-    done = subprocess.run([*limited, "backup", "--jobs", "2"], capture_output=True, text=True, check=False,
-                          **_as_owner(site))
-    assert done.returncode == 0, done.stderr
-    with Background(site.pgvigil, "backup", "--jobs", "2") as backup:
-        peak = 0
-        while backup.process.poll() is None:
-            peak = max(peak, _peak_memory(backup.pid))
-            time.sleep(0.005)
-        backup.finish()
-    assert 0 < peak < 256 << 10, f"{peak} kB"
+def test_memory_is_bounded_whatever_the_bandwidth(site):
+    """What is read waits for what is stored: a rate limit is kept, and nothing piles up before it but the one pack that
+    is put, which has to be there as a whole."""
+    pack, extra, limit = 32 << 20, 128 << 20, 20 << 20
 
+    def full():
+        write_file(site.cluster.data / "extra", "").write_bytes(os.urandom(extra))
+        started = time.monotonic()
+        most, _ = peak(site.pgvigil, "backup", "--full", "--jobs", "1")
+        return time.monotonic() - started, most
 
-def _as_owner(site):
-    return {"env": system.environment(), "cwd": site.scratch.path, **system.identity()}
-
-
-def _peak_memory(pid):
-    """kB; 0 when the process has just gone."""
-    try:
-        with open(f"/proc/{pid}/status") as status:
-            return next((int(line.split()[1]) for line in status if line.startswith("VmHWM")), 0)
-    except OSError:
-        return 0
+    _, most = full()
+    site.write_config({"repository local": {"rate_limit": f"{limit} B"}})
+    seconds, most_when_slow = full()
+    assert seconds > extra / limit
+    assert most < 4 * pack and most_when_slow < most + 1.1 * pack
 
 
 # -- beside another one ---------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ import re
 import time
 
 import pytest
-from backup_tools import assert_says
+from backup_tools import assert_says, on_a_terminal
 from harness import (Ledger, Oracle, Site, assert_restored, decode_repository, keys, run, s3,
                      write_file)
 from harness.proxy import Exchange, FaultProxy, answer, stall
@@ -175,6 +175,28 @@ def test_an_async_copy_follows(scratch):
     run(["rm", "-r", *[path for path in (site.places["later"] / "main").glob("*/wal")]])
     site.pgvigil.run("copy", "--from", "west", "--to", "later", "--jobs", "1")
     assert objects(site.places["later"]) == objects(site.places["west"])
+
+
+def test_copy_shows_how_far_it_is_and_goes_on_from_there(scratch):
+    """On a terminal; what was there when it was interrupted is not brought again."""
+    site = make(scratch, ("west", "later"), sections={"later": {"copy": "async", "rate_limit": "2 MB"}})
+    site.cluster.sql("create table noise as select sha512(i::text::bytea) from generate_series(1, 40000) i")
+    site.backup()
+    site.cluster.switch_wal(archived=True)
+    there = site.places["later"]
+
+    def stored():
+        return {name: (there / name).stat().st_mtime_ns for name in objects(there)}
+
+    rc, shown = on_a_terminal(site.pgvigil, "copy", "--jobs", "1", until=r"[1-9]\d* %")
+    assert rc == 3 and "\r" in shown and "copying to later: " in shown and "interrupted" in shown, (rc, shown)
+    before = stored()
+    assert before and not any("/backup/" in name for name in before)
+    site.write_config({"repository later": {"rate_limit": None}})
+    done = site.pgvigil.run("copy")
+    after = stored()
+    assert objects(there) == objects(site.places["west"]) and before.items() <= after.items()
+    assert f'"later" got {len(after) - len(before)} objects' in done.stderr
 
 
 def test_copy_brings_what_the_target_keeps(scratch):

@@ -12,6 +12,7 @@ import pytest
 from backup_tools import assert_says
 from harness import (Ledger, Oracle, Pgvigil, Site, assert_amcheck, assert_restored, assert_verifybackup, compare_directories,
                      config_text, decode_repository, format_lsn, run, s3, write_file)
+from harness.proxy import FaultProxy
 
 SERVERS = ("rgw", "swift")
 
@@ -156,6 +157,29 @@ def test_the_server_encrypts(scratch, rgw):
     site.restore("r", start=False)
     site.write_config({"repository west": {"kms_key_id": "nobodys-key"}})
     assert_says(site.backup(check=3), "could not write object", "server answered 4", hint=False)
+
+
+def test_the_server_is_told_to_encrypt(scratch, server):
+    """With keys of its own: whatever is put says so, and signs it. RGW takes it; Swift has none, and that is said."""
+    heads = []
+
+    def listen(exchange):
+        heads.append(exchange.head.decode())
+        exchange.forward()
+
+    with FaultProxy(server.port) as proxy:
+        proxy.on("PUT", "", listen, times=None)
+        site = make(scratch, server.section(server.bucket(), endpoint=proxy.endpoint, sse="AES256"), init=False)
+        done = site.pgvigil.run("init", check=3 if server.kind == "swift" else 0)
+        if server.kind == "swift":
+            assert_says(done, "501 NotImplemented", "Server-side encryption is not supported", hint=False)
+        else:
+            site.backup()
+        site.cluster.stop()
+    assert heads
+    for head in heads:
+        assert re.search(r"(?im)^x-amz-server-side-encryption: *AES256\r$", head), head
+        assert re.search(r"(?im)^authorization: .*SignedHeaders=[^,]*;x-amz-server-side-encryption[,;]", head), head
 
 
 def test_credentials_of_the_environment(scratch, rgw):

@@ -2,34 +2,20 @@
 data; docs/PERFORMANCE.md has the figures at 10 TB."""
 
 import os
-import sys
 
 import pytest
+from backup_tools import peak
 from harness import Site, system
 
 SMALL, LARGE = 40, 160  # GiB, that is 5 and 21 million blocks
 GROWTH = 48e6           # bytes: 3 for each block more
 BACKUPS = 12
-MEASURE = """
-import resource, subprocess, sys
-code = subprocess.run(sys.argv[1:]).returncode
-print("peak", resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024)
-sys.exit(code)
-"""
 
 
 def simulate(scratch, size):
     site = Site(scratch, name=f"s{size}", start=False, config={"retention": {"window": "1d"}})
     system.run([system.reachable(os.environ["PGVIGIL_SIMULATE"]), site.config, size, BACKUPS - 3, 2])
     return site
-
-
-def peak(site, *args, check=True):
-    """(bytes that were resident at most, what it said). What the sanitizer keeps of freed memory is not counted."""
-    options = os.environ.get("ASAN_OPTIONS", "") + ":quarantine_size_mb=1:thread_local_quarantine_size_kb=64"
-    done = system.run([sys.executable, "-c", MEASURE, *site.pgvigil.command, *args], check=check,
-                      env={"ASAN_OPTIONS": options})
-    return int(done.stdout.rsplit("peak ", 1)[1]), done
 
 
 def check_sound(site):
@@ -41,7 +27,7 @@ def check_sound(site):
 
 def plan(site):
     """The peak of all before the first pack: there is no room for what is to be restored, or that pack is a hole."""
-    most, done = peak(site, "restore", "--to", site.scratch.path / f"{site.name}-restored", "--jobs", "2", check=False)
+    most, done = peak(site.pgvigil, "restore", "--to", site.scratch.path / f"{site.name}-restored", "--jobs", "2", check=False)
     assert (done.rc == 3 and "not enough space" in done.stderr) or (done.rc == 4 and "/pack/" in done.stderr), \
         done.describe()
     return most
@@ -52,5 +38,5 @@ def test_memory_does_not_grow_with_the_database(scratch):
     small, large = simulate(scratch, SMALL), simulate(scratch, LARGE)
     check_sound(small)
     for command in (("list",), ("expire", "--dry-run")):
-        assert peak(large, *command)[0] < peak(small, *command)[0] + GROWTH, command
+        assert peak(large.pgvigil, *command)[0] < peak(small.pgvigil, *command)[0] + GROWTH, command
     assert plan(large) < plan(small) + GROWTH
