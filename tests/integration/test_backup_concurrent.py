@@ -46,8 +46,8 @@ class Storm:
 
 
 @contextlib.contextmanager
-def storm(cluster, sessions, seed):
-    storms = [Storm(cluster, number, seed) for number in range(sessions)]
+def storm(cluster, sessions, seed, kind=Storm):
+    storms = [kind(cluster, number, seed) for number in range(sessions)]
     for one in storms:
         one.thread.start()
     try:

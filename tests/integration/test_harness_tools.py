@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 from harness import (HarnessError, Ledger, Pgvigil, Scratch, assert_amcheck, assert_checksums, assert_restored,
-                     assert_verifybackup, bindir, compare_directories, config_text, format_lsn, format_time,
-                     parse_lsn, parse_segment, parse_time, run, segment_name, system, visible_xids, write_file)
+                     assert_verifybackup, assert_visibility, bindir, compare_directories, config_text, format_lsn,
+                     format_time, parse_lsn, parse_segment, parse_time, run, segment_name, system, visible_xids, write_file)
 from harness import wal
 from harness.pgvigil import merge
 
@@ -225,6 +225,23 @@ def test_checkers_notice_damage(scratch):
         damaged.write(b"\x5a\xa5" * 8)
     with pytest.raises(HarnessError, match="pg_checksums complains"):
         assert_checksums(cluster)
+
+
+def test_wrong_visibility_is_noticed(scratch):
+    cluster = scratch.cluster().start()
+    cluster.sql("create table t as select g from generate_series(1, 5000) g")
+    cluster.sql("vacuum (freeze) t")
+    assert_visibility(cluster)
+    map_of_t = Path(f"{cluster.data}/{cluster.scalar('select pg_relation_filepath(%s)', 't')}_vm")
+    cluster.stop()
+    before = map_of_t.read_bytes()
+    cluster.start()
+    cluster.sql("delete from t where g < 10")
+    cluster.stop()
+    map_of_t.write_bytes(before)
+    cluster.start()
+    with pytest.raises(HarnessError, match="(?s)maps of main are wrong.*pg_check_visible t .*map disagree t 0"):
+        assert_visibility(cluster)
 
 
 def test_wal_arithmetic():

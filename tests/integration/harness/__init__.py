@@ -40,7 +40,8 @@ Oracle(wal_dir, ledger=, timeline=None)
     raises NotReached or BeforeConsistency where PostgreSQL would refuse
 
 Checks: assert_restored(cluster, expected, ledger=)  assert_amcheck(cluster)  assert_checksums(cluster) (stops it)
-    assert_verifybackup(dir, bindir)  compare_directories(a, b, ignore=()) -> list of differences
+    assert_visibility(cluster) (writable)  assert_verifybackup(dir, bindir)
+    compare_directories(a, b, ignore=()) -> list of differences
     write_recovery(dir, restore_command, **settings)  wait_recovery(cluster, want)  backup_start(dir)
     parse_lsn  format_lsn  format_time  parse_time  wait_until(condition, timeout, what)
 
@@ -66,7 +67,8 @@ A test of its own usually reads:
 """
 
 from . import keys, mirror, s3
-from .checks import assert_amcheck, assert_checksums, assert_verifybackup, compare_directories
+from .checks import (assert_amcheck, assert_checksums, assert_verifybackup, assert_visibility,
+                     compare_directories)
 from .cluster import Cluster
 from .ledger import Ledger
 from .oracle import (BeforeConsistency, Expected, NotReached, Oracle, XactEnd, decode_repository, format_time,
@@ -83,7 +85,8 @@ from .wal import format_lsn, parse_lsn, parse_segment, segment_name
 __all__ = [
     "BeforeConsistency", "Cluster", "Completed", "Expected", "HarnessError", "Ledger", "NotReached", "Oracle",
     "Pgvigil", "Scratch", "Site", "XactEnd", "assert_amcheck", "assert_checksums", "assert_restored",
-    "assert_verifybackup", "backup_start", "bindir", "compare_directories", "config_text", "decode_repository",
-    "format_lsn", "format_time", "keys", "major_version", "mirror", "own", "parse_lsn", "parse_segment", "parse_time",
-    "run", "s3", "segment_name", "visible_xids", "wait_recovery", "wait_until", "write_file", "write_recovery",
+    "assert_verifybackup", "assert_visibility", "backup_start", "bindir", "compare_directories", "config_text",
+    "decode_repository", "format_lsn", "format_time", "keys", "major_version", "mirror", "own", "parse_lsn",
+    "parse_segment", "parse_time", "run", "s3", "segment_name", "visible_xids", "wait_recovery", "wait_until",
+    "write_file", "write_recovery",
 ]
