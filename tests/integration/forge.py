@@ -25,7 +25,8 @@ from harness import Pgvigil, keys, own, run, system
 TRAILER = 128
 BLOCK = 8192
 LEAF_BLOCKS = 256
-IDENTITY, WAL, PARTIAL, HISTORY, BACKUP_HISTORY, BEGIN, LEASE, PACK, MANIFEST, REFS, BACKUP, KEEP, MARK = range(1, 14)
+(IDENTITY, WAL, PARTIAL, HISTORY, BACKUP_HISTORY, BEGIN, LEASE, PACK, MANIFEST, REFS, BACKUP, KEEP, MARK, CLAIM,
+ END) = range(1, 16)
 FIELDS = {  # of a trailer: offset, length
     "magic": (0, 4), "length": (4, 4), "mark": (8, 8), "kind": (16, 4), "flags": (20, 4), "stored length": (24, 8),
     "raw length": (32, 8), "stored sha256": (40, 32), "raw sha256": (72, 32), "name": (104, 16), "zero": (120, 4),
@@ -43,7 +44,9 @@ PATTERNS = (
     (REFS, r"backup/\w{16}/refs\.zst"),
     (BACKUP, r"backup/\w{16}/backup\.json"),
     (KEEP, r"keep/\w{16}/\d+"),
-    (MARK, r"expire/\w{16}/\d+"))
+    (MARK, r"expire/\w{16}/\d+"),
+    (CLAIM, r"run/\w{16}/claim-\w{16}"),
+    (END, r"run/\w{16}/end\.json"))
 SECRET = (WAL, PARTIAL, BACKUP_HISTORY, PACK, MANIFEST)  # kinds that are encrypted where anything is
 
 
