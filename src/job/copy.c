@@ -19,7 +19,7 @@
 #include "pgvigil/process.h"
 #include "pgvigil/progress.h"
 #include "pgvigil/refs.h"
-#include "pgvigil/run.h"
+#include "pgvigil/runs.h"
 #include "pgvigil/wal_archive.h"
 #include "pgvigil/workers.h"
 
@@ -195,13 +195,17 @@ static bool copy_whole(const struct copying *copying, struct copied_backup *back
            copy_object(copying, layout_backup(backup->info->run, name), err);
 }
 
-/* A source that cannot be written to is not changed by anybody else either. */
+/* A source that cannot be written to is not changed by anybody else either. An expire that was at work in
+ * the target before our note was there takes packs that lie there already for such as nobody needs. */
 static bool note_runs(const struct copying *copying, struct copied_backup *backup,
                       struct error *err)
 {
     struct error ignored = ERROR_INIT;
+    bool over;
 
-    if (!run_begin(copying->to, "copy", backup->info->run, &backup->run_to, err))
+    if (!run_begin(copying->to, "copy", backup->info->run, &backup->run_to, err) ||
+        !runs_await_expire(copying->to, &over, err) ||
+        (!over && !runs_refuse_expire(copying->to, err)))
         return false;
     if (!run_begin(copying->from, "copy", backup->info->run, &backup->run_from, &ignored)) {
         backup->run_from = NULL;

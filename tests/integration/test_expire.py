@@ -7,7 +7,7 @@ import time
 
 import pytest
 from backup_tools import Background, assert_says, backup_has_stopped, backups, resume_archiving, stop_archiving
-from harness import Ledger, Site, run, system
+from harness import Ledger, Site, run, system, wait_until
 from harness.pgvigil import binary
 
 pytestmark = pytest.mark.directory  # where a test can make objects old
@@ -310,6 +310,29 @@ def test_a_repair_does_not_bring_back_what_expired(scratch):
     before = stored(site, "west")
     site.pgvigil.run("verify", "--all", "--repair")
     assert stored(site, "west") == before
+
+
+def test_a_copy_waits_for_the_end_of_an_expire(scratch):
+    """What of a backup's packs is in the target already, the expire may be about to remove."""
+    site = make_two(scratch, east={"copy": "async"}, retention={"window": "1 d"})
+    site.pgvigil.run("backup")
+    site.pgvigil.run("expire", "--repository", "east")
+    site.pgvigil.run("copy")
+    site.pgvigil.run("backup")
+    site.pgvigil.run("expire", "--repository", "east")
+    (ended, *_) = sorted(site.places["east"].glob("*/*/run/*/end.json"), reverse=True)
+    assert b'"expire"' in (ended.parent / "begin.json").read_bytes()
+    aside = ended.rename(scratch.path / "end.json")  # it has not ended yet
+    one = listed(site, "east")
+    with Background(site.pgvigil, "copy") as copy:
+        wait_until(lambda: len(list(site.places["east"].glob("*/*/run/*/begin.json"))) >
+                   len(list(site.places["east"].glob("*/*/run/*/end.json"))) + 1, 60, "the copy has begun")
+        time.sleep(1.5)
+        assert listed(site, "east") == one
+        aside.rename(ended)
+        assert "waiting for the end of expire" in copy.finish().stderr
+    assert listed(site, "east") == listed(site, "west")
+    site.pgvigil.run("verify", "--all")
 
 
 def test_a_debt_that_has_expired_everywhere_is_forgotten(scratch):
