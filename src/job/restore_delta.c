@@ -19,6 +19,7 @@
 #include "pgvigil/log.h"
 #include "pgvigil/mem.h"
 #include "pgvigil/process.h"
+#include "pgvigil/server_process.h"
 #include "pgvigil/ship.h"
 
 #define WAL "pg_wal"
@@ -59,7 +60,7 @@ void restore_delta_ship(const struct config *config, struct repository *reposito
                         const char *directory)
 {
     const bool wanted =
-        restore_place_server(directory) == 0 && is_known_cluster(repository, directory);
+        server_process_find(directory) == 0 && is_known_cluster(repository, directory);
     char *status = files_join(directory, WAL "/archive_status");
     DIR *stream = wanted ? opendir(status) : NULL;
     struct dirent *entry;
@@ -100,7 +101,7 @@ static bool hide_control(const struct restore_place *place, int root, struct err
     if (renameat(global, from, global, to) != 0)
         ok = errno == ENOENT ||
              error_set_errno(err, "could not rename \"" CONTROL_PATH "\" in \"%s\"", place->path);
-    else if (restore_place_server(place->path) != 0)
+    else if (server_process_find(place->path) != 0)
         ok = renameat(global, to, global, from) == 0
                  ? error_set(err, ERROR_USAGE,
                              "cannot restore to \"%s\": a server has just started in it",

@@ -7,7 +7,6 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <limits.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,8 +17,7 @@
 #include "pgvigil/control.h"
 #include "pgvigil/files.h"
 #include "pgvigil/mem.h"
-
-#define PIDFILE_MAXIMUM ((size_t)64 * 1024)
+#include "pgvigil/server_process.h"
 
 /* Splits off the last component; a path without one ("/") keeps itself as its parent. */
 static void split(const char *path, char **parent, char **base)
@@ -87,24 +85,6 @@ static bool has_file(const char *directory, const char *name)
 
     free(path);
     return has;
-}
-
-long restore_place_server(const char *directory)
-{
-    char *path = files_join(directory, "postmaster.pid");
-    struct buffer text = BUFFER_INIT;
-    struct error ignored = ERROR_INIT;
-    long pid = 0;
-
-    if (files_read(path, PIDFILE_MAXIMUM, &text, &ignored))
-        pid = strtol(buffer_text(&text), NULL, 10);
-    if (pid < 0) /* a standalone backend */
-        pid = -pid;
-    if (pid <= 1 || pid > INT_MAX || (kill((pid_t)pid, 0) != 0 && errno != EPERM))
-        pid = 0;
-    buffer_free(&text);
-    free(path);
-    return pid;
 }
 
 /* The marker of a restore that did not get to its end; empty when there is none. */
@@ -195,7 +175,7 @@ static bool is_of_target(const struct restore_place *place,
 
 static bool refuse_filled_target(const char *path, struct error *err)
 {
-    const long pid = restore_place_server(path);
+    const long pid = server_process_find(path);
 
     if (pid != 0) {
         error_set(err, ERROR_USAGE, "cannot restore to \"%s\": a server is running in it, pid %ld",
@@ -237,7 +217,7 @@ static bool check_target(const struct restore_place *place, struct error *err)
     }
     if (state != FILES_NOT_EMPTY)
         return true;
-    if (restore_place_server(path) != 0)
+    if (server_process_find(path) != 0)
         return refuse_filled_target(path, err);
     if (restore_place_is_remains(path))
         return true;

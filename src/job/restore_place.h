@@ -46,8 +46,6 @@ bool restore_place_choose(const struct config *config, const struct restore_requ
 bool restore_place_check(const struct restore_place *place, struct error *err);
 /* Is this what a failed restore left? It can be taken away: nobody could have started it. */
 bool restore_place_is_remains(const char *target);
-/* The pid of the server that runs in this directory, or 0. */
-long restore_place_server(const char *directory);
 void restore_place_free(struct restore_place *place);
 
 #endif

@@ -4,12 +4,13 @@ import json
 import os
 import random
 import shutil
+import subprocess
 import time
 
 import pytest
 from backup_tools import Background, assert_says, only_backup, snapshot
-from harness import (Ledger, assert_amcheck, assert_checksums, assert_restored, assert_verifybackup, own, wait_recovery,
-                     write_file)
+from harness import (Ledger, assert_amcheck, assert_checksums, assert_restored, assert_verifybackup, own, system,
+                     wait_recovery, write_file)
 
 BLOCK = 8192
 
@@ -195,6 +196,36 @@ def test_refused(site, scratch):
     assert_says(delta(site, check=2), "must be there and whole")
     assert snapshot(site.cluster.data / "base") == before
     assert not list(site.repository.glob(f"main/{other.system_identifier}"))
+
+
+@pytest.mark.parametrize("noted", [None, "1", "0", "99999999"])
+def test_a_running_server_is_seen_without_its_pid_file(site, noted):
+    """It was removed by hand, or tells a pid of the server's own container."""
+    site.backup()
+    data = site.cluster.data
+    pid_file = data / "postmaster.pid"
+    before, text = snapshot(data / "base"), pid_file.read_text()
+    aside = pid_file.rename(site.scratch.path / "postmaster.pid")
+    if noted:
+        write_file(pid_file, "\n".join([noted, *text.splitlines()[1:]]) + "\n")
+    assert_says(delta(site, check=2), "a server is running in it")
+    aside.rename(pid_file)
+    assert snapshot(data / "base") == before
+    site.cluster.stop()
+
+
+def test_a_pid_that_means_another_process_by_now(site):
+    """The machine was started anew after a crash, and the pid is in use again."""
+    site.backup()
+    site.cluster.kill9()
+    other = subprocess.Popen(["sleep", "600"], cwd="/", **system.identity())
+    try:
+        write_file(site.cluster.data / "postmaster.pid", f"{other.pid}\n{site.cluster.data}\n")
+        delta(site)
+    finally:
+        other.kill()
+        other.wait()
+    assert_verifybackup(site.cluster.data, site.cluster.bindir)
 
 
 @pytest.mark.parametrize("seed", range(4))
