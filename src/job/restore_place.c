@@ -13,6 +13,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "job/apart.h"
 #include "pgvigil/buffer.h"
 #include "pgvigil/control.h"
 #include "pgvigil/files.h"
@@ -245,24 +246,16 @@ static bool check_location(const struct restore_place *place,
                       tablespace->from);
 }
 
-static bool lies_in(const char *inner, const char *outer)
-{
-    const size_t length = strlen(outer);
-
-    return strncmp(inner, outer, length) == 0 &&
-           (inner[length] == '\0' || inner[length] == '/' || strcmp(outer, "/") == 0);
-}
-
 static bool check_apart(const struct restore_place *place, size_t index, struct error *err)
 {
     const struct restore_place_tablespace *tablespace = &place->tablespaces[index];
     const char *other = NULL;
 
-    if (lies_in(tablespace->to, place->path) || lies_in(place->path, tablespace->to))
+    if (apart_lies_in(tablespace->to, place->path) || apart_lies_in(place->path, tablespace->to))
         other = place->path;
     for (size_t i = 0; i < index && other == NULL; i++)
-        if (lies_in(tablespace->to, place->tablespaces[i].to) ||
-            lies_in(place->tablespaces[i].to, tablespace->to))
+        if (apart_lies_in(tablespace->to, place->tablespaces[i].to) ||
+            apart_lies_in(place->tablespaces[i].to, tablespace->to))
             other = place->tablespaces[i].to;
     if (other == NULL)
         return true;
@@ -271,37 +264,6 @@ static bool check_apart(const struct restore_place *place, size_t index, struct 
               tablespace->oid, tablespace->to, other);
     return error_hint(err, "--tablespace '%s=/another/directory' puts it elsewhere",
                       tablespace->from);
-}
-
-/* What a restore must not get into: a directory with all that is in it, or only what is in it. */
-enum outside { OUTSIDE_ALL, OUTSIDE_CONTENTS };
-
-static bool check_outside(const char *path, const char *directory, const char *what,
-                          enum outside outside, struct error *err)
-{
-    char real[PATH_MAX];
-
-    if (directory == NULL || realpath(directory, real) == NULL || !lies_in(path, real) ||
-        (outside == OUTSIDE_CONTENTS && strcmp(path, real) == 0))
-        return true;
-    error_set(err, ERROR_USAGE, "cannot restore to \"%s\": it lies in %s \"%s\"", path, what, real);
-    return error_hint(err, "restore to a directory outside of it");
-}
-
-/* Neither the new data directory nor a tablespace may lie in what others write to. */
-static bool check_occupied(const struct config *config, const char *path, struct error *err)
-{
-    static const char scheme[] = "file://";
-
-    for (size_t i = 0; i < config->repository_count; i++) {
-        const char *url = config->repositories[i].url;
-
-        if (strncmp(url, scheme, strlen(scheme)) == 0 &&
-            !check_outside(path, url + strlen(scheme), "repository", OUTSIDE_ALL, err))
-            return false;
-    }
-    return check_outside(path, config->state_dir, "the state directory", OUTSIDE_ALL, err) &&
-           check_outside(path, config->pgdata, "data directory", OUTSIDE_CONTENTS, err);
 }
 
 static bool same_location(const char *a, const char *b)
@@ -425,9 +387,10 @@ bool restore_place_choose(const struct config *config, const struct restore_requ
         place->tablespaces[i].from = mem_strdup(backup->tablespaces[i].location);
     }
     ok = canonical_path(request->to, &place->path, err) && check_target(place, err) &&
-         choose_locations(request, place, err) && check_occupied(config, place->path, err);
+         choose_locations(request, place, err) && apart_from_restore(config, place->path, err) &&
+         apart_from_data(config, place->path, err);
     for (size_t i = 0; ok && i < place->count; i++)
-        ok = check_occupied(config, place->tablespaces[i].to, err);
+        ok = apart_from_restore(config, place->tablespaces[i].to, err);
     if (ok)
         place->configured = is_configured(config, place->path);
     else

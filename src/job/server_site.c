@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "job/apart.h"
 #include "pgvigil/files.h"
 #include "pgvigil/hook.h"
 #include "pgvigil/mem.h"
@@ -120,7 +121,7 @@ bool server_site_directory(const struct config *config, struct connection *conne
         return false;
     }
     if (!choose_directory(config, server, err) || !check_control(directory, control, server, err) ||
-        !runs_here(connection, directory, err))
+        !runs_here(connection, directory, err) || !apart_from_data(config, directory, err))
         return false;
     *path = mem_strdup(directory);
     return true;

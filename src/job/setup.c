@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "job/apart.h"
 #include "pgvigil/buffer.h"
 #include "pgvigil/control.h"
 #include "pgvigil/files.h"
@@ -104,6 +105,7 @@ static bool check_place(const char *url, struct error *err)
 static bool check_answers(const struct config *config, struct error *err)
 {
     return check_data_directory(config->pgdata, err) &&
+           (config->pgdata == NULL || apart_from_data(config, config->pgdata, err)) &&
            check_place(config->repositories[0].url, err);
 }
 
@@ -219,7 +221,8 @@ bool setup_places(const struct config *config, struct error *err)
 {
     if (geteuid() == 0 && config->pgdata == NULL)
         return refuse_root(err);
-    return (geteuid() != 0 || make_places(config, err)) &&
+    return (config->pgdata == NULL || apart_from_data(config, config->pgdata, err)) &&
+           (geteuid() != 0 || make_places(config, err)) &&
            files_make_directories(config->state_dir, err);
 }
 

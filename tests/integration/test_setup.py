@@ -1,11 +1,12 @@
 """init makes what is missing and nothing else; check proves the whole way and names what is wrong."""
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
 from backup_tools import assert_says, snapshot
-from harness import Pgvigil, wait_until, write_file
+from harness import Pgvigil, Site, wait_until, write_file
 
 pytestmark = pytest.mark.alone  # another repository would help out
 
@@ -184,3 +185,26 @@ def test_the_role_that_is_shipped_is_enough(make_site):
     site.write_config({"cluster": {"conninfo": site.cluster.conninfo.replace("user=postgres", "user=pgvigil")}})
     assert set(steps(site.pgvigil.run("check")).values()) == {"ok"}
     site.backup()
+
+
+@pytest.mark.directory
+@pytest.mark.parametrize("what", ["repository", "state directory", "repository by a link"])
+def test_places_within_the_data_directory(scratch, what):
+    """A restore onto the directory took the repository that it read for files that the backup does not have."""
+    site = Site(scratch, wal_segsize=1)
+    site.backup()
+    inside = site.cluster.data / "pgvigil"
+    place, text = (site.state_dir, "state directory") if what.startswith("state") else (site.repository, "repository")
+    shutil.move(place, inside)
+    if what.endswith("link"):
+        place.symlink_to(site.cluster.data)
+        inside = place / "pgvigil"
+    site.write_config({"cluster": {"state_dir": inside}} if text.startswith("state") else
+                      {"repository local": {"url": f"file://{inside}"}})
+    before = snapshot(inside)
+    for command in ("init", "backup"):
+        assert_says(site.pgvigil.run(command, check=2), text, "lies in data directory", site.cluster.data)
+    assert_says(site.pgvigil.run("check", check=1), "lies in data directory", hint=False)
+    site.cluster.stop()
+    assert_says(site.pgvigil.run("restore", "--delta", "--to", site.cluster.data, check=2), "lies in data directory")
+    assert snapshot(inside).keys() >= before.keys()
