@@ -26,8 +26,8 @@ typedef bool (*debt_review_fn)(const char *object, bool *forget, void *context, 
 bool debt_review(const struct config *config, const char *repository, uint64_t system_identifier,
                  debt_review_fn fn, void *context, struct error *err);
 
-/* Pays up to `most` of what the open members of the set are owed, from each other. What cannot be paid
- * stays; err is that of the first one. */
+/* Pays what the open members of the set are owed, from each other, and tries up to `most`. What cannot be
+ * paid stays, and keeps nothing else from being paid; err is that of the first one. */
 bool debt_pay(struct repository_set *set, size_t most, size_t *paid, struct error *err);
 
 #endif

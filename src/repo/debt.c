@@ -143,33 +143,53 @@ static bool debt_pay_object(struct repository_set *set, size_t member, const cha
                              "no other repository can be reached that might have \"%s\"", object);
 }
 
-/* One after the other, in the order in which they are read: each counts by itself. */
-static bool debt_pay_member(struct repository_set *set, size_t member, size_t most, size_t *paid,
+/* Those tried so far. */
+struct debt_paying {
+    size_t most, tried, paid;
+    struct error failure; /* of the first that could not be paid; ERROR_NONE: none */
+};
+
+/* One after the other, in the order in which they are read: each counts by itself, and one whose copies are
+ * damaged keeps no other back. False: there is no sense in trying more. */
+static bool debt_pay_one(struct repository_set *set, size_t member, const char *object,
+                         const char *path, struct debt_paying *paying)
+{
+    struct error why = ERROR_INIT;
+
+    paying->tried++;
+    if (debt_pay_object(set, member, object, &why)) {
+        log_info("repository \"%s\" got \"%s\", which it was owed",
+                 set->members[member].config->name, object);
+        unlink(path);
+        paying->paid++;
+        return true;
+    }
+    if (paying->failure.code == ERROR_NONE)
+        paying->failure = why;
+    return why.code == ERROR_INTEGRITY || why.code == ERROR_NOT_FOUND;
+}
+
+static bool debt_pay_member(struct repository_set *set, size_t member, struct debt_paying *paying,
                             struct error *err)
 {
     const struct repository *repository = set->members[member].repository;
     char *directory = debt_directory(set->config, repository->name);
     struct dirent *entry;
     DIR *stream;
-    bool ok = debt_open(directory, &stream, err);
+    bool ok = debt_open(directory, &stream, err), going = ok && stream;
 
-    while (ok && stream && *paid < most && (entry = readdir(stream)) != NULL) {
+    while (going && paying->tried < paying->most && (entry = readdir(stream)) != NULL) {
         char *object = debt_object(entry->d_name, repository->system_identifier);
 
-        if (!object)
-            continue;
-        ok = debt_pay_object(set, member, object, err);
-        if (ok) {
+        if (object) {
             char *path = files_join(directory, entry->d_name);
 
-            log_info("repository \"%s\" got \"%s\", which it was owed", repository->name, object);
-            unlink(path);
+            going = debt_pay_one(set, member, object, path, paying);
             free(path);
-            (*paid)++;
         }
         free(object);
     }
-    if (stream)
+    if (ok && stream)
         closedir(stream);
     free(directory);
     return ok;
@@ -177,11 +197,15 @@ static bool debt_pay_member(struct repository_set *set, size_t member, size_t mo
 
 bool debt_pay(struct repository_set *set, size_t most, size_t *paid, struct error *err)
 {
+    struct debt_paying paying = {.most = most, .failure = ERROR_INIT};
     bool ok = true;
 
-    *paid = 0;
-    for (size_t i = 0; ok && i < set->count; i++)
+    for (size_t i = 0; ok && i < set->count && paying.failure.code != ERROR_CANCELLED; i++)
         if (repository_set_has(set, i))
-            ok = debt_pay_member(set, i, most, paid, err);
-    return ok;
+            ok = debt_pay_member(set, i, &paying, err);
+    *paid = paying.paid;
+    if (!ok || paying.failure.code == ERROR_NONE)
+        return ok;
+    *err = paying.failure;
+    return false;
 }

@@ -1,6 +1,7 @@
 #include "pgvigil/ship.h"
 
 #include <check.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -9,6 +10,7 @@
 #include "pgvigil/clock.h"
 #include "pgvigil/debt.h"
 #include "pgvigil/files.h"
+#include "pgvigil/layout.h"
 #include "pgvigil/mem.h"
 #include "pgvigil/repository.h"
 #include "suites.h"
@@ -138,6 +140,71 @@ START_TEST(one_repository_more_than_required_may_wait)
 }
 END_TEST
 
+static void damage(size_t index, const char *object)
+{
+    struct buffer bytes = BUFFER_INIT;
+    struct repository *repository;
+
+    ck_assert(repository_open(config, &config->repositories[index], &repository, &err));
+    repository_select(repository, ARCHIVE_SYSTEM);
+    archive_read(repository, object, &bytes);
+    bytes.data[bytes.length / 2] ^= 1;
+    archive_replace(repository, object, bytes.data, bytes.length);
+    repository_close(repository);
+    buffer_free(&bytes);
+}
+
+struct first_debt {
+    char object[LAYOUT_NAME_SIZE];
+};
+
+static bool take_first(const char *object, bool *forget, void *context, struct error *why)
+{
+    struct first_debt *first = context;
+
+    (void)why;
+    *forget = false;
+    if (first->object[0] == '\0')
+        snprintf(first->object, sizeof(first->object), "%s", object);
+    return true;
+}
+
+START_TEST(what_cannot_be_paid_keeps_nothing_else_back)
+{
+    char *place = mem_printf("%s/r2", root), *away = mem_printf("%s/away", root);
+    const char *name = config->repositories[1].name;
+    struct first_debt first = {.object = ""};
+    struct repository_set set;
+    size_t owed, paid;
+
+    ck_assert_int_eq(rename(place, away), 0);
+    for (uint64_t number = 5; number < 9; number++) {
+        char file[WAL_NAME_SIZE];
+
+        wal_segment_name(1, number, ARCHIVE_SEGMENT_SIZE, file);
+        archive_segment(&segment, ARCHIVE_SEGMENT_SIZE, 1, number, ARCHIVE_SYSTEM, number);
+        free(archive_file("pg_wal", file, segment.data, segment.length));
+        ck_assert_msg(ship(file), "%s", err.message);
+    }
+    ck_assert_int_eq(rename(away, place), 0);
+    ck_assert(debt_review(config, name, ARCHIVE_SYSTEM, take_first, &first, &err));
+    damage(0, first.object);
+    ck_assert(
+        repository_set_open(config, REPOSITORY_SET_ASK_ALL, ARCHIVE_SYSTEM, 0, 1, &set, &err));
+    ck_assert(!debt_pay(&set, 1, &paid, &err));
+    ck_assert_uint_eq(paid, 0);
+    ck_refused(ERROR_INTEGRITY, "is damaged");
+    ck_assert(!debt_pay(&set, SIZE_MAX, &paid, &err));
+    ck_assert_uint_eq(paid, 3);
+    ck_refused(ERROR_INTEGRITY, "is damaged");
+    ck_assert(debt_count(config, name, &owed, &err));
+    ck_assert_uint_eq(owed, 1);
+    repository_set_close(&set);
+    free(place);
+    free(away);
+}
+END_TEST
+
 START_TEST(another_clusters_segment_is_refused)
 {
     archive_segment(&segment, ARCHIVE_SEGMENT_SIZE, 1, 5, 42, 1);
@@ -229,6 +296,7 @@ Suite *ship_suite(void)
     tcase_add_test(tests, every_repository_gets_it);
     tcase_add_test(tests, one_repository_fewer_than_required_is_no_success);
     tcase_add_test(tests, one_repository_more_than_required_may_wait);
+    tcase_add_test(tests, what_cannot_be_paid_keeps_nothing_else_back);
     tcase_add_test(tests, another_clusters_segment_is_refused);
     tcase_add_test(tests, whose_wal_it_is);
     tcase_add_test(tests, a_damaged_control_file_is_no_missing_one);
