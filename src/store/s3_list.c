@@ -32,6 +32,7 @@ struct s3_listing {
     store_list_fn fn;
     void *context;
     char last[2 * STORE_NAME_MAXIMUM]; /* key given last, to go on behind it */
+    bool advanced;                     /* by this page */
 };
 
 static bool s3_list_failed(const struct s3_store *store, struct error *err)
@@ -59,6 +60,7 @@ static bool s3_list_take(const struct s3_xml_element *element, void *context, st
     if (strcmp(key, listing->last) <= 0)
         return s3_list_odd(listing->store, "is not in the order of the names", err);
     snprintf(listing->last, sizeof(listing->last), "%s", key);
+    listing->advanced = true;
     if (strncmp(key, listing->store->prefix, hidden) != 0)
         return s3_list_odd(listing->store, "has names that were not asked for", err);
     if (!store_name_valid(key + hidden))
@@ -112,9 +114,16 @@ static bool s3_list_page(struct s3_listing *listing, const char *prefix, int mos
         error_transient(err, 0);
     }
     if (ok) {
-        *more = strcmp(s3_xml_text(xml, "IsTruncated", truncated, sizeof(truncated)), "true") == 0;
+        s3_xml_text(xml, "IsTruncated", truncated, sizeof(truncated));
+        *more = strcmp(truncated, "true") == 0;
+        listing->advanced = false;
         ok = s3_xml_each(xml, "Contents", s3_list_take, listing, err);
     }
+    /* What a list lacks would be taken for absent; and nobody must be asked for ever. */
+    if (ok && !*more && strcmp(truncated, "false") != 0)
+        ok = s3_list_odd(listing->store, "does not say whether that is all", err);
+    else if (ok && *more && !listing->advanced)
+        ok = s3_list_odd(listing->store, "says that there is more, and has nothing", err);
     s3_xml_free(xml);
     http_response_free(&response);
     return ok;

@@ -1,7 +1,12 @@
 #include <check.h>
+#include <netinet/in.h>
+#include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "pgvigil/files.h"
@@ -337,6 +342,99 @@ START_TEST(places)
 }
 END_TEST
 
+/* -- lists -------------------------------------------------------------------------------------- */
+
+/* A server that has one answer for all requests, in a process of its own. */
+struct parrot {
+    pid_t pid;
+    char endpoint[64];
+};
+
+static void parrot_serve(int listener, const char *body)
+{
+    for (;;) {
+        int fd = accept(listener, NULL, NULL);
+        char request[8192];
+
+        if (fd < 0 || read(fd, request, sizeof(request)) <= 0)
+            _exit(1);
+        dprintf(fd, "HTTP/1.1 200 OK\r\nContent-Length: %zu\r\nConnection: close\r\n\r\n%s",
+                strlen(body), body);
+        close(fd);
+    }
+}
+
+static void parrot_start(struct parrot *parrot, const char *body)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET};
+    socklen_t length = sizeof(address);
+    int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    ck_assert_int_eq(bind(listener, (struct sockaddr *)&address, length), 0);
+    ck_assert_int_eq(listen(listener, 8), 0);
+    ck_assert_int_eq(getsockname(listener, (struct sockaddr *)&address, &length), 0);
+    snprintf(parrot->endpoint, sizeof(parrot->endpoint), "http://127.0.0.1:%d",
+             ntohs(address.sin_port));
+    parrot->pid = fork();
+    if (parrot->pid == 0)
+        parrot_serve(listener, body);
+    close(listener);
+}
+
+static bool count_name(const char *name, const struct store_info *info, void *context,
+                       struct error *error)
+{
+    (void)name;
+    (void)info;
+    (void)error;
+    ++*(int *)context;
+    return true;
+}
+
+/* What a list with this answer comes to: names, or -1 and err. */
+static int list_of(const char *inner)
+{
+    char *body = mem_printf("<ListBucketResult>%s</ListBucketResult>", inner);
+    struct config_repository settings = {.name = "west",
+                                         .url = (char *)(uintptr_t) "s3://bucket",
+                                         .access_key_id = (char *)(uintptr_t) "id",
+                                         .secret_access_key = (char *)(uintptr_t) "secret",
+                                         .path_style = CONFIG_YES,
+                                         .timeout = 1000000};
+    struct parrot parrot;
+    struct store *store;
+    int count = 0;
+
+    parrot_start(&parrot, body);
+    settings.endpoint = parrot.endpoint;
+    ck_assert_msg(store_open(&settings, &store, &err), "%s", err.message);
+    if (!store_list(store, "", NULL, count_name, &count, &err))
+        count = -1;
+    store_close(store);
+    kill(parrot.pid, SIGKILL);
+    waitpid(parrot.pid, NULL, 0);
+    free(body);
+    return count;
+}
+
+#define OBJECT                                                                                     \
+    "<Contents><Key>a</Key><Size>3</Size><LastModified>2026-11-20T02:00:00.000Z</LastModified>"    \
+    "</Contents>"
+
+START_TEST(a_list_is_whole_or_an_error)
+{
+    ck_assert_int_eq(list_of("<IsTruncated>false</IsTruncated>" OBJECT), 1);
+    ck_assert_int_eq(list_of("<IsTruncated>false</IsTruncated>"), 0);
+    ck_assert_int_eq(list_of(OBJECT), -1);
+    ck_assert(strstr(err.message, "does not say whether that is all") != NULL);
+    ck_assert_int_eq(list_of("<IsTruncated>true</IsTruncated>"), -1);
+    ck_assert(strstr(err.message, "says that there is more, and has nothing") != NULL);
+    ck_assert_int_eq(list_of("<IsTruncated>true</IsTruncated>" OBJECT), -1);
+    ck_assert(strstr(err.message, "is not in the order of the names") != NULL);
+}
+END_TEST
+
 /* A driver that keeps what it is given, to see what became of a long object. */
 static struct buffer whole;
 
@@ -391,6 +489,7 @@ Suite *s3_suite(void)
     tcase_add_test(tests, credentials);
     tcase_add_test(tests, renewed_credentials);
     tcase_add_test(tests, places);
+    tcase_add_test(tests, a_list_is_whole_or_an_error);
     tcase_add_test(tests, long_objects);
     suite_add_tcase(suite, tests);
     return suite;
