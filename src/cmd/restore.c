@@ -306,6 +306,23 @@ static void say_what_next(const struct restore_request *request, const char *dir
                  directory);
 }
 
+/* The server was writing to it when it died, so it was not complete and could not be archived by itself. */
+static void warn_of_unarchived(const char *directory, const struct restore_result *result)
+{
+    const char *folder = strrchr(result->wal_aside, '/') + 1;
+    struct error err = ERROR_INIT;
+
+    error_set(&err, ERROR_NEGATIVE,
+              "the last transactions before the server died are not in the archive, but may be in "
+              "\"%s\"",
+              result->unarchived);
+    error_hint(&err,
+               "to recover them too, before you start it: cd '%s' && pgvigil archive-push pg_wal/%s"
+               "/%s (with the -c of this restore)",
+               directory, folder, strrchr(result->unarchived, '/') + 1);
+    log_error(LOG_WARNING, &err);
+}
+
 static void say_what_came(const struct restore_request *request, const char *directory,
                           const struct restore_result *result, int64_t took)
 {
@@ -321,6 +338,8 @@ static void say_what_came(const struct restore_request *request, const char *dir
         log_info("what was in pg_wal is in \"%s\"; remove it once you are sure that nothing in it "
                  "is needed",
                  result->wal_aside);
+    if (result->unarchived)
+        warn_of_unarchived(directory, result);
     say_where_it_stops(request, result->timeline);
     say_what_next(request, directory, result);
 }
@@ -352,6 +371,8 @@ static void print_json(const struct restore_request *request, const char *direct
     json_out_put(json, "kept", json_integer((json_int_t)result->kept));
     json_out_put(json, "wal_aside",
                  result->wal_aside ? json_out_text(result->wal_aside) : json_null());
+    json_out_put(json, "unarchived",
+                 result->unarchived ? json_out_text(result->unarchived) : json_null());
     json_out_put(json, "seconds", json_real((double)took / (double)CLOCK_SECOND));
     json_out_put(json, "configuration",
                  result->configuration ? json_out_text(result->configuration) : json_null());
@@ -403,7 +424,9 @@ static const char notes[] =
     "the "
     "backup\ndoes not have. DIR must be proven to be this cluster's, and no server may run in it. "
     "WAL "
-    "in it that\nwas not archived is archived first; all of it is kept in pg_wal/before-*.\n"
+    "in it that\nwas not archived is archived first, but for the segment that was being written; "
+    "all of "
+    "it is kept in\npg_wal/before-*.\n"
     "\n"
     "Exit code: 0 restored; 1 there is no such backup, or the target cannot be reached; 2 wrong "
     "options,\nor a directory that is not free; 3 environment; 4 damaged repository.";

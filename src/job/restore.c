@@ -303,6 +303,10 @@ static bool write_all(struct restoring *restoring, struct restore_result *result
                                       .kept = restoring->kept,
                                       .wal_aside = restoring->wal_aside,
                                       .archiving_off = restore_config_archiving_off(&settings)};
+    if (restoring->request->target == RESTORE_LATEST && restoring->wal_aside != NULL)
+        result->unarchived =
+            restore_delta_unarchived(restoring->wal_aside, restoring->choice.missing,
+                                     restoring->choice.backup->system_identifier);
     restoring->wal_aside = NULL;
     if (restoring->plan.configuration)
         result->configuration = mem_printf("%s/" RESTORE_PLAN_CONFIGURATION, restoring->place.path);
@@ -386,5 +390,6 @@ void restore_free_result(struct restore_result *result)
 {
     free(result->configuration);
     free(result->wal_aside);
+    free(result->unarchived);
     *result = (struct restore_result){.backup = 0};
 }

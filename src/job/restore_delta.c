@@ -21,6 +21,7 @@
 #include "pgvigil/process.h"
 #include "pgvigil/server_process.h"
 #include "pgvigil/ship.h"
+#include "pgvigil/wal.h"
 
 #define WAL "pg_wal"
 #define ASIDE "before-"
@@ -366,6 +367,29 @@ static bool sweep_root(struct sweep *sweep, const struct restore_tree *tree, siz
     ok = sweep_directory(sweep, directory, path, root, err);
     free(path);
     return ok;
+}
+
+char *restore_delta_unarchived(const char *aside, const char *segment, uint64_t system_identifier)
+{
+    char *path = files_join(aside, segment);
+    const int fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    struct error ignored = ERROR_INIT;
+    unsigned char page[WAL_PAGE_SIZE];
+    struct wal_name name;
+    struct stat status;
+    size_t got = 0;
+    bool is;
+
+    wal_parse_name(segment, &name);
+    is = fd >= 0 && fstat(fd, &status) == 0 && S_ISREG(status.st_mode) &&
+         files_read_fd(fd, path, page, sizeof page, &got, &ignored) && got == sizeof page &&
+         wal_check_segment(&name, (uint64_t)status.st_size, page, system_identifier, &ignored);
+    if (fd >= 0)
+        close(fd);
+    if (is)
+        return path;
+    free(path);
+    return NULL;
 }
 
 bool restore_delta_begin(const struct restore_place *place, struct restore_tree *tree,

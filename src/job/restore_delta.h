@@ -30,4 +30,8 @@ void restore_delta_ship(const struct config *config, struct repository *reposito
 bool restore_delta_begin(const struct restore_place *place, struct restore_tree *tree,
                          struct restore_plan *plan, char **wal_aside, struct error *err);
 
+/* The path of `segment`, the first that the archive does not have, if the directory made of pg_wal holds WAL
+ * of it: the server was writing to it. Else NULL. The caller frees it. */
+char *restore_delta_unarchived(const char *aside, const char *segment, uint64_t system_identifier);
+
 #endif

@@ -501,6 +501,8 @@ bool restore_target_choose(struct repository *repository, const struct restore_r
         wal_scan_reach(choosing.scan, choosing.backup->start_lsn, &reach);
         /* An old timeline asked for by name may lack WAL that only its descendants know of. */
         choice->gap = reach.gap || request->timeline != 0;
+        wal_segment_name(reach.timeline, reach.missing, wal_scan_segment_size(choosing.scan),
+                         choice->missing);
         choice->timeline = wal_scan_history(choosing.scan)->timeline;
         /* Recovery asks for the history file of a numbered timeline other than 1. */
         choice->follow = choice->timeline > 1 && !wal_scan_history_known(choosing.scan)

@@ -7,6 +7,7 @@
 #include "pgvigil/backup_info.h"
 #include "pgvigil/repository.h"
 #include "pgvigil/restore.h"
+#include "pgvigil/wal.h"
 
 /* How recovery is told its timeline: a number needs a history file in the archive. */
 enum restore_target_follow { RESTORE_TARGET_NUMBER, RESTORE_TARGET_CURRENT };
@@ -16,6 +17,7 @@ struct restore_target_choice {
     uint32_t timeline;
     enum restore_target_follow follow;
     bool gap; /* behind what recovery needs a segment is missing, and later ones are there */
+    char missing[WAL_NAME_SIZE]; /* the first segment that the archive does not have */
 };
 
 /*

@@ -198,6 +198,24 @@ def test_refused(site, scratch):
     assert not list(site.repository.glob(f"main/{other.system_identifier}"))
 
 
+@pytest.mark.parametrize("push", [False, True])
+def test_the_segment_that_was_being_written(site, push):
+    """What was committed last is in a segment that no server archives; --delta said that it had archived all."""
+    site.cluster.sql("create table t as select 1 n")
+    site.backup()
+    site.cluster.switch_wal(archived=True)
+    site.cluster.sql("insert into t select generate_series(1, 100)")
+    site.cluster.kill9()
+    done = delta(site, "--json")
+    assert_says(done, "the last transactions before the server died are not in the archive", "archive-push pg_wal/before-")
+    path = json.loads(done.stdout)["unarchived"]
+    if push:
+        site.pgvigil.run("archive-push", path)
+    site.cluster.start(wait=False)
+    wait_recovery(site.cluster, "promoted")
+    assert site.cluster.scalar("select count(*) from t") == (101 if push else 1)
+
+
 @pytest.mark.parametrize("noted", [None, "1", "0", "99999999"])
 def test_a_running_server_is_seen_without_its_pid_file(site, noted):
     """It was removed by hand, or tells a pid of the server's own container."""
