@@ -25,11 +25,24 @@ static int64_t find_guard(const struct expire_inventory *inventory)
     return guard;
 }
 
+/* Nobody else removes backups meanwhile. But a store whose parts do not always agree lists one that it then
+ * says it does not have. */
+static bool refuse_vanished(const struct expire_inventory *inventory, struct error *err)
+{
+    if (inventory->catalog->vanished == 0)
+        return true;
+    error_set(err, ERROR_STORE,
+              "repository \"%s\" lists %zu backups that were not there when they were to be read",
+              inventory->repository->name, inventory->catalog->vanished);
+    return error_hint(err, "nothing is removed, as what they need is not known; try again once the "
+                           "store is in order");
+}
+
 /* Any of these may be the last sound backup, and nobody knows which packs and WAL it needs. */
 static bool refuse_damage(const struct expire_inventory *inventory, struct error *err)
 {
     if (inventory->catalog->damaged_count == 0)
-        return true;
+        return refuse_vanished(inventory, err);
     *err = inventory->catalog->damaged[0].error;
     return error_hint(err,
                       "nothing is removed from repository \"%s\" until this is mended: what the "

@@ -95,6 +95,8 @@ static void take(struct catalog *catalog, const struct runs *runs, struct found 
         else if (found[i].damage.code != ERROR_NONE)
             catalog->damaged[catalog->damaged_count++] =
                 (struct catalog_damage){.run = runs->ids[i], .error = found[i].damage};
+        else
+            catalog->vanished++;
     }
     qsort(catalog->backups, catalog->count, sizeof(struct backup_info *), compare);
 }

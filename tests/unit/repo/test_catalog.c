@@ -116,6 +116,36 @@ START_TEST(damage_does_not_hide_the_rest)
 }
 END_TEST
 
+static bool has_nothing(struct store *store, const char *name, uint64_t offset, uint64_t length,
+                        store_sink sink, void *context, struct error *error)
+{
+    (void)store;
+    (void)offset;
+    (void)length;
+    (void)sink;
+    (void)context;
+    return error_set(error, ERROR_NOT_FOUND, "object \"%s\" does not exist", name);
+}
+
+/* Deleted meanwhile, or the store's parts do not agree: who removes what no backup needs must know. */
+START_TEST(listed_but_not_there)
+{
+    struct store_driver forgetful = *repository->store->driver;
+    const struct store_driver *usual = repository->store->driver;
+    struct catalog *catalog;
+
+    commit(RUN, 1, 0x3000000);
+    forgetful.get = has_nothing;
+    repository->store->driver = &forgetful;
+    catalog = read_catalog();
+    repository->store->driver = usual;
+    ck_assert_uint_eq(catalog->count, 0);
+    ck_assert_uint_eq(catalog->damaged_count, 0);
+    ck_assert_uint_eq(catalog->vanished, 1);
+    catalog_free(catalog);
+}
+END_TEST
+
 /* They are read by several threads. */
 START_TEST(many_backups)
 {
@@ -169,6 +199,7 @@ Suite *catalog_suite(void)
     tcase_add_test(tests, order_is_by_wal_not_by_clock);
     tcase_add_test(tests, not_committed_is_not_listed);
     tcase_add_test(tests, damage_does_not_hide_the_rest);
+    tcase_add_test(tests, listed_but_not_there);
     tcase_add_test(tests, many_backups);
     tcase_add_test(tests, unusable_repository);
     tcase_add_test(tests, other_clusters_are_not_seen);
