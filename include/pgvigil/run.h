@@ -29,6 +29,9 @@ struct run;
 bool run_begin(struct repository *repository, const char *kind, int64_t base, struct run **run,
                struct error *err);
 int64_t run_id(const struct run *run);
+/* When the run began by the store's clock, the only one that ages are judged by. Of one repository, not of
+ * joined ones. */
+bool run_began(const struct run *run, int64_t *moment, struct error *err);
 /* Says that this run builds on, or reads, what another one has stored. */
 bool run_claim(struct run *run, int64_t claimed, struct error *err);
 /* ERROR_STORE when the lease could not be renewed in time. */

@@ -49,9 +49,11 @@ const struct runs_entry *runs_living(const struct runs *runs, const char *kind, 
 
 /*
  * For who must not work at the same time as an expire, and has said in a begin note or mark that it is
- * there: waits for one that lives to end, for minutes. *over is false if it still lives.
+ * there: waits for one that lives to end, for minutes. *over is false if it still lives. `own` is who waits;
+ * NULL: no run, which has only this host's clock to tell what has died.
  */
-bool runs_await_expire(struct repository *repository, bool *over, struct error *err);
+bool runs_await_expire(struct repository *repository, const struct run *own, bool *over,
+                       struct error *err);
 /* The error for who did not wait any longer: ERROR_BUSY. */
 bool runs_refuse_expire(const struct repository *repository, struct error *err);
 

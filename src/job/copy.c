@@ -204,7 +204,7 @@ static bool note_runs(const struct copying *copying, struct copied_backup *backu
     bool over;
 
     if (!run_begin(copying->to, "copy", backup->info->run, &backup->run_to, err) ||
-        !runs_await_expire(copying->to, &over, err) ||
+        !runs_await_expire(copying->to, backup->run_to, &over, err) ||
         (!over && !runs_refuse_expire(copying->to, err)))
         return false;
     if (!run_begin(copying->from, "copy", backup->info->run, &backup->run_from, &ignored)) {

@@ -29,22 +29,18 @@ struct expiring {
  * clocks are far apart one of them is wrong, and old might look what is not. */
 static bool ask_clock(struct expiring *expiring, struct error *err)
 {
-    struct repository *repository = expiring->repository;
-    char name[LAYOUT_NAME_SIZE], store[CLOCK_TEXT_SIZE], host[CLOCK_TEXT_SIZE];
-    char *full = repository_object_name(repository, layout_begin(run_id(expiring->run), name));
-    struct store_info info;
-    bool ok = store_stat(repository->store, full, &info, err);
-    int64_t here = clock_now();
+    char store[CLOCK_TEXT_SIZE], host[CLOCK_TEXT_SIZE];
+    int64_t here;
 
-    free(full);
-    if (!ok)
+    if (!run_began(expiring->run, &expiring->now, err))
         return false;
-    expiring->now = info.modified;
-    if (info.modified - here < SKEW_MAXIMUM && here - info.modified < SKEW_MAXIMUM)
+    here = clock_now();
+    if (expiring->now - here < SKEW_MAXIMUM && here - expiring->now < SKEW_MAXIMUM)
         return true;
     error_set(err, ERROR_STORE,
               "nothing is removed from repository \"%s\": its clock says %s, this host's %s",
-              repository->name, clock_format(info.modified, store), clock_format(here, host));
+              expiring->repository->name, clock_format(expiring->now, store),
+              clock_format(here, host));
     return error_hint(err, "set the one that is wrong");
 }
 

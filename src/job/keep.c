@@ -41,7 +41,8 @@ static bool keep_cluster(struct repository *repository, int64_t backup, enum mar
     *outcome = turned == MARKS_TURNED ? KEEP_TURNED : KEEP_AS_IT_WAS;
     if (note == MARKS_UNKEEP)
         return true;
-    if (!runs_await_expire(repository, &over, err) || !is_there(repository, backup, &there, err))
+    if (!runs_await_expire(repository, NULL, &over, err) ||
+        !is_there(repository, backup, &there, err))
         return false;
     if (there && !over)
         log_warning(

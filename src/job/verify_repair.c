@@ -227,7 +227,7 @@ bool verify_repair(struct verify_walk *walk, struct repository *siblings, struct
     if (!run_begin(walk->repository, "verify", 0, &run, err))
         return false;
     repairing.reader = verify_object_reader();
-    ok = runs_await_expire(walk->repository, &over, err) &&
+    ok = runs_await_expire(walk->repository, run, &over, err) &&
          (over || runs_refuse_expire(walk->repository, err)) &&
          repair_all(&repairing, false, err) && repair_all(&repairing, true, err);
     verify_object_free_reader(repairing.reader);

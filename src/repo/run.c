@@ -264,6 +264,18 @@ int64_t run_id(const struct run *run)
     return run->id;
 }
 
+bool run_began(const struct run *run, int64_t *moment, struct error *err)
+{
+    char name[LAYOUT_NAME_SIZE];
+    char *full = repository_object_name(run->repository, layout_begin(run->id, name));
+    struct store_info info = {.modified = 0};
+    bool ok = store_stat(run->repository->store, full, &info, err);
+
+    free(full);
+    *moment = info.modified;
+    return ok;
+}
+
 bool run_claim(struct run *run, int64_t claimed, struct error *err)
 {
     json_t *note = json_out_object();

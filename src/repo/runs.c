@@ -156,17 +156,20 @@ const struct runs_entry *runs_living(const struct runs *runs, const char *kind, 
     return NULL;
 }
 
-/* By this host's clock: at worst it waits for one that has died. */
-bool runs_await_expire(struct repository *repository, bool *over, struct error *err)
+bool runs_await_expire(struct repository *repository, const struct run *own, bool *over,
+                       struct error *err)
 {
-    int64_t until = clock_monotonic() + PATIENCE;
+    int64_t until = clock_monotonic() + PATIENCE, now = clock_now();
 
+    /* The time that passes here is short beside that for which a run counts as living. */
+    if (own && !run_began(own, &now, err))
+        return false;
     for (bool said = false;; said = true) {
         const struct runs_entry *expire;
         char id[CLOCK_COMPACT_SIZE];
         struct runs runs;
 
-        if (!process_check(err) || !runs_read(repository, clock_now(), &runs, err))
+        if (!process_check(err) || !runs_read(repository, now, &runs, err))
             return false;
         expire = runs_living(&runs, "expire", 0);
         *over = expire == NULL;

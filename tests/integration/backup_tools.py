@@ -17,11 +17,11 @@ from harness import Completed, HarnessError, keys, system, wait_until
 class Background:
     """pgvigil running beside the test; leaving the context kills what still runs."""
 
-    def __init__(self, pgvigil, *args):
+    def __init__(self, pgvigil, *args, env=None):
         self.args = [str(a) for a in (*pgvigil.command, *args)]
         self.process = subprocess.Popen(self.args, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                         stderr=subprocess.PIPE, text=True, errors="replace", cwd=pgvigil.cwd,
-                                        env=system.environment(), start_new_session=True, umask=0o077,
+                                        env={**system.environment(), **(env or {})}, start_new_session=True, umask=0o077,
                                         **system.identity())
         self.pid = self.process.pid
 

@@ -312,8 +312,10 @@ def test_a_repair_does_not_bring_back_what_expired(scratch):
     assert stored(site, "west") == before
 
 
-def test_a_copy_waits_for_the_end_of_an_expire(scratch):
-    """What of a backup's packs is in the target already, the expire may be about to remove."""
+@pytest.mark.parametrize("late", [0, -3 * HOUR])
+def test_a_copy_waits_for_the_end_of_an_expire(scratch, late):
+    """What of a backup's packs is in the target already, the expire may be about to remove. By a clock that took local time
+    for UTC, the expire would be long dead."""
     site = make_two(scratch, east={"copy": "async"}, retention={"window": "1 d"})
     site.pgvigil.run("backup")
     site.pgvigil.run("expire", "--repository", "east")
@@ -324,7 +326,7 @@ def test_a_copy_waits_for_the_end_of_an_expire(scratch):
     assert b'"expire"' in (ended.parent / "begin.json").read_bytes()
     aside = ended.rename(scratch.path / "end.json")  # it has not ended yet
     one = listed(site, "east")
-    with Background(site.pgvigil, "copy") as copy:
+    with late_clock(scratch, late) as env, Background(site.pgvigil, "copy", env=env) as copy:
         wait_until(lambda: len(list(site.places["east"].glob("*/*/run/*/begin.json"))) >
                    len(list(site.places["east"].glob("*/*/run/*/end.json"))) + 1, 60, "the copy has begun")
         time.sleep(1.5)
