@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 
 #include "config_name.h"
+#include "config_value.h"
 #include "nearest.h"
 #include "pgvigil/buffer.h"
 #include "pgvigil/clock.h"
@@ -18,7 +19,6 @@
 #include "pgvigil/files.h"
 #include "pgvigil/mem.h"
 #include "pgvigil/process.h"
-#include "pgvigil/units.h"
 
 #define CONFIG_FILE_MAXIMUM (1024 * 1024)
 #define CONFIG_MINUTE (60 * CLOCK_SECOND)
@@ -26,42 +26,6 @@
 #define CONFIG_CENTURY (100 * 365 * 24 * CONFIG_HOUR)
 #define CONFIG_MANY 100000
 #define CONFIG_NOT_GIVEN (-1) /* of a retention's numbers, while the file is read */
-
-struct config_key {
-    const char *section;
-    const char *key;
-    bool (*parse)(const struct config_key *key, const char *value, void *target, struct error *err);
-    size_t offset; /* in struct config, of a [repository] in struct config_repository */
-    int64_t minimum;
-    int64_t maximum;
-};
-
-static bool config_text(const struct config_key *key, const char *value, void *target,
-                        struct error *err);
-static bool config_cluster_name(const struct config_key *key, const char *value, void *target,
-                                struct error *err);
-static bool config_directory(const struct config_key *key, const char *value, void *target,
-                             struct error *err);
-static bool config_list(const struct config_key *key, const char *value, void *target,
-                        struct error *err);
-static bool config_url(const struct config_key *key, const char *value, void *target,
-                       struct error *err);
-static bool config_word(const struct config_key *key, const char *value, void *target,
-                        struct error *err);
-static bool config_object_lock(const struct config_key *key, const char *value, void *target,
-                               struct error *err);
-static bool config_sse(const struct config_key *key, const char *value, void *target,
-                       struct error *err);
-static bool config_yes_or_no(const struct config_key *key, const char *value, void *target,
-                             struct error *err);
-static bool config_copy(const struct config_key *key, const char *value, void *target,
-                        struct error *err);
-static bool config_rate(const struct config_key *key, const char *value, void *target,
-                        struct error *err);
-static bool config_integer(const struct config_key *key, const char *value, void *target,
-                           struct error *err);
-static bool config_duration(const struct config_key *key, const char *value, void *target,
-                            struct error *err);
 
 static const char *const config_sections[] = {"cluster", "repository", "archive",
                                               "backup",  "encryption", "retention"};
@@ -72,62 +36,64 @@ static const char *const config_sections[] = {"cluster", "repository", "archive"
 #define IN_REPOSITORY(member) offsetof(struct config_repository, member)
 
 static const struct config_key config_keys[] = {
-    {"cluster", "name", config_cluster_name, IN_CONFIG(cluster_name), 0, 0},
-    {"cluster", "pgdata", config_directory, IN_CONFIG(pgdata), 0, 0},
-    {"cluster", "conninfo", config_text, IN_CONFIG(conninfo), 0, 0},
-    {"cluster", "state_dir", config_directory, IN_CONFIG(state_dir), 0, 0},
-    {"repository", "url", config_url, IN_REPOSITORY(url), 0, 0},
-    {"repository", "copy", config_copy, IN_REPOSITORY(copy), 0, 0},
-    {"repository", "timeout", config_duration, IN_REPOSITORY(timeout), CLOCK_SECOND,
+    {"cluster", "name", config_value_cluster_name, IN_CONFIG(cluster_name), 0, 0},
+    {"cluster", "pgdata", config_value_directory, IN_CONFIG(pgdata), 0, 0},
+    {"cluster", "conninfo", config_value_text, IN_CONFIG(conninfo), 0, 0},
+    {"cluster", "state_dir", config_value_directory, IN_CONFIG(state_dir), 0, 0},
+    {"repository", "url", config_value_url, IN_REPOSITORY(url), 0, 0},
+    {"repository", "copy", config_value_copy, IN_REPOSITORY(copy), 0, 0},
+    {"repository", "timeout", config_value_duration, IN_REPOSITORY(timeout), CLOCK_SECOND,
      24 * CONFIG_HOUR},
-    {"repository", "rate_limit", config_rate, IN_REPOSITORY(rate_limit), 64 * 1024, INT64_MAX},
-    {"repository", "retention_window", config_duration, IN_REPOSITORY(retention.window),
+    {"repository", "rate_limit", config_value_rate, IN_REPOSITORY(rate_limit), 64 * 1024,
+     INT64_MAX},
+    {"repository", "retention_window", config_value_duration, IN_REPOSITORY(retention.window),
      CLOCK_SECOND, CONFIG_CENTURY},
-    {"repository", "retention_minimum", config_integer, IN_REPOSITORY(retention.minimum), 1,
+    {"repository", "retention_minimum", config_value_integer, IN_REPOSITORY(retention.minimum), 1,
      CONFIG_MANY},
-    {"repository", "retention_daily", config_integer, IN_REPOSITORY(retention.daily), 0,
+    {"repository", "retention_daily", config_value_integer, IN_REPOSITORY(retention.daily), 0,
      CONFIG_MANY},
-    {"repository", "retention_weekly", config_integer, IN_REPOSITORY(retention.weekly), 0,
+    {"repository", "retention_weekly", config_value_integer, IN_REPOSITORY(retention.weekly), 0,
      CONFIG_MANY},
-    {"repository", "retention_monthly", config_integer, IN_REPOSITORY(retention.monthly), 0,
+    {"repository", "retention_monthly", config_value_integer, IN_REPOSITORY(retention.monthly), 0,
      CONFIG_MANY},
-    {"repository", "retention_yearly", config_integer, IN_REPOSITORY(retention.yearly), 0,
+    {"repository", "retention_yearly", config_value_integer, IN_REPOSITORY(retention.yearly), 0,
      CONFIG_MANY},
-    {"repository", "endpoint", config_word, IN_REPOSITORY(endpoint), 0, 0},
-    {"repository", "region", config_word, IN_REPOSITORY(region), 0, 0},
-    {"repository", "ca_file", config_directory, IN_REPOSITORY(ca_file), 0, 0},
-    {"repository", "path_style", config_yes_or_no, IN_REPOSITORY(path_style), 0, 0},
-    {"repository", "profile", config_word, IN_REPOSITORY(profile), 0, 0},
-    {"repository", "access_key_id", config_word, IN_REPOSITORY(access_key_id), 0, 0},
-    {"repository", "access_key_id_file", config_directory, IN_REPOSITORY(access_key_id_file), 0, 0},
-    {"repository", "secret_access_key", config_word, IN_REPOSITORY(secret_access_key), 0, 0},
-    {"repository", "secret_access_key_file", config_directory,
+    {"repository", "endpoint", config_value_word, IN_REPOSITORY(endpoint), 0, 0},
+    {"repository", "region", config_value_word, IN_REPOSITORY(region), 0, 0},
+    {"repository", "ca_file", config_value_directory, IN_REPOSITORY(ca_file), 0, 0},
+    {"repository", "path_style", config_value_yes_or_no, IN_REPOSITORY(path_style), 0, 0},
+    {"repository", "profile", config_value_word, IN_REPOSITORY(profile), 0, 0},
+    {"repository", "access_key_id", config_value_word, IN_REPOSITORY(access_key_id), 0, 0},
+    {"repository", "access_key_id_file", config_value_directory, IN_REPOSITORY(access_key_id_file),
+     0, 0},
+    {"repository", "secret_access_key", config_value_word, IN_REPOSITORY(secret_access_key), 0, 0},
+    {"repository", "secret_access_key_file", config_value_directory,
      IN_REPOSITORY(secret_access_key_file), 0, 0},
-    {"repository", "storage_class", config_word, IN_REPOSITORY(storage_class), 0, 0},
-    {"repository", "storage_class_wal", config_word, IN_REPOSITORY(storage_class_wal), 0, 0},
-    {"repository", "sse", config_sse, IN_REPOSITORY(sse), 0, 0},
-    {"repository", "kms_key_id", config_word, IN_REPOSITORY(kms_key_id), 0, 0},
-    {"repository", "object_lock", config_object_lock, IN_REPOSITORY(object_lock), 24 * CONFIG_HOUR,
-     CONFIG_CENTURY},
-    {"archive", "compress_level", config_integer, IN_CONFIG(archive.compress_level), 1, 19},
-    {"archive", "timeout", config_duration, IN_CONFIG(archive.timeout), CLOCK_SECOND,
+    {"repository", "storage_class", config_value_word, IN_REPOSITORY(storage_class), 0, 0},
+    {"repository", "storage_class_wal", config_value_word, IN_REPOSITORY(storage_class_wal), 0, 0},
+    {"repository", "sse", config_value_sse, IN_REPOSITORY(sse), 0, 0},
+    {"repository", "kms_key_id", config_value_word, IN_REPOSITORY(kms_key_id), 0, 0},
+    {"repository", "object_lock", config_value_object_lock, IN_REPOSITORY(object_lock),
+     24 * CONFIG_HOUR, CONFIG_CENTURY},
+    {"archive", "compress_level", config_value_integer, IN_CONFIG(archive.compress_level), 1, 19},
+    {"archive", "timeout", config_value_duration, IN_CONFIG(archive.timeout), CLOCK_SECOND,
      24 * CONFIG_HOUR},
-    {"archive", "require", config_integer, IN_CONFIG(archive.require), 1, 64},
-    {"backup", "jobs", config_integer, IN_CONFIG(backup.jobs), 1, 128},
-    {"backup", "compress_level", config_integer, IN_CONFIG(backup.compress_level), 1, 19},
-    {"backup", "timeout", config_duration, IN_CONFIG(backup.timeout), CLOCK_SECOND,
+    {"archive", "require", config_value_integer, IN_CONFIG(archive.require), 1, 64},
+    {"backup", "jobs", config_value_integer, IN_CONFIG(backup.jobs), 1, 128},
+    {"backup", "compress_level", config_value_integer, IN_CONFIG(backup.compress_level), 1, 19},
+    {"backup", "timeout", config_value_duration, IN_CONFIG(backup.timeout), CLOCK_SECOND,
      7 * 24 * CONFIG_HOUR},
-    {"encryption", "recipients", config_list, IN_CONFIG(encryption.recipients), 0, 0},
-    {"encryption", "identity", config_list, IN_CONFIG(encryption.identity), 0, 0},
-    {"encryption", "identity_passphrase_file", config_directory,
+    {"encryption", "recipients", config_value_list, IN_CONFIG(encryption.recipients), 0, 0},
+    {"encryption", "identity", config_value_list, IN_CONFIG(encryption.identity), 0, 0},
+    {"encryption", "identity_passphrase_file", config_value_directory,
      IN_CONFIG(encryption.identity_passphrase_file), 0, 0},
-    {"retention", "window", config_duration, IN_CONFIG(retention.window), CLOCK_SECOND,
+    {"retention", "window", config_value_duration, IN_CONFIG(retention.window), CLOCK_SECOND,
      CONFIG_CENTURY},
-    {"retention", "minimum", config_integer, IN_CONFIG(retention.minimum), 1, CONFIG_MANY},
-    {"retention", "daily", config_integer, IN_CONFIG(retention.daily), 0, CONFIG_MANY},
-    {"retention", "weekly", config_integer, IN_CONFIG(retention.weekly), 0, CONFIG_MANY},
-    {"retention", "monthly", config_integer, IN_CONFIG(retention.monthly), 0, CONFIG_MANY},
-    {"retention", "yearly", config_integer, IN_CONFIG(retention.yearly), 0, CONFIG_MANY},
+    {"retention", "minimum", config_value_integer, IN_CONFIG(retention.minimum), 1, CONFIG_MANY},
+    {"retention", "daily", config_value_integer, IN_CONFIG(retention.daily), 0, CONFIG_MANY},
+    {"retention", "weekly", config_value_integer, IN_CONFIG(retention.weekly), 0, CONFIG_MANY},
+    {"retention", "monthly", config_value_integer, IN_CONFIG(retention.monthly), 0, CONFIG_MANY},
+    {"retention", "yearly", config_value_integer, IN_CONFIG(retention.yearly), 0, CONFIG_MANY},
 };
 
 #define CONFIG_KEY_COUNT (sizeof(config_keys) / sizeof(config_keys[0]))
@@ -156,208 +122,11 @@ bool config_is_name(const char *name, const char *punctuation)
     return name[length] == '\0' && length > 0 && length <= CONFIG_NAME_MAXIMUM;
 }
 
-static void config_keep(char **target, const char *value)
-{
-    free(*target);
-    *target = mem_strdup(value);
-}
-
-static bool config_text(const struct config_key *key, const char *value, void *target,
-                        struct error *err)
-{
-    (void)key;
-    (void)err;
-    config_keep(target, value);
-    return true;
-}
-
-static bool config_cluster_name(const struct config_key *key, const char *value, void *target,
-                                struct error *err)
-{
-    (void)key;
-    if (!config_is_name(value, "_-.") || value[0] == '.') {
-        error_set(err, ERROR_CONFIG, "invalid cluster name \"%s\"", value);
-        return error_hint(err,
-                          "A name has up to %d letters, digits, '_', '-' and '.', and does "
-                          "not start with '.'.",
-                          CONFIG_NAME_MAXIMUM);
-    }
-    config_keep(target, value);
-    return true;
-}
-
-static bool config_directory(const struct config_key *key, const char *value, void *target,
-                             struct error *err)
-{
-    if (value[0] != '/')
-        return error_set(err, ERROR_CONFIG, "\"%s\" must be an absolute path, not \"%s\"", key->key,
-                         value);
-    char **path = target;
-    free(*path);
-    *path = files_join(value, "");
-    return true;
-}
-
-/* Absolute paths, separated by commas. */
-static bool config_list(const struct config_key *key, const char *value, void *target,
-                        struct error *err)
-{
-    struct config_paths *list = target;
-    size_t capacity = list->count;
-
-    for (;;) {
-        const char *start = value + strspn(value, " \t");
-        size_t length = strcspn(start, ",");
-        const char *next = start + length;
-
-        while (length > 0 && (start[length - 1] == ' ' || start[length - 1] == '\t'))
-            length--;
-
-        char *path = mem_strndup(start, length), *kept = NULL;
-        bool ok = config_directory(key, path, &kept, err);
-
-        free(path);
-        if (!ok)
-            return false;
-        list->paths = mem_grow(list->paths, list->count, &capacity, sizeof(*list->paths));
-        list->paths[list->count++] = kept;
-        if (*next == '\0')
-            return true;
-        value = next + 1;
-    }
-}
-
-static bool config_url(const struct config_key *key, const char *value, void *target,
-                       struct error *err)
-{
-    static const char file[] = "file://", bucket[] = "s3://";
-    const char *path = value + strlen(file);
-
-    (void)key;
-    if (strncmp(value, bucket, strlen(bucket)) == 0) {
-        /* store/s3.c takes it apart. */
-    } else if (strncmp(value, file, strlen(file)) != 0) {
-        error_set(err, ERROR_CONFIG, "unsupported repository URL \"%s\"", value);
-        return error_hint(err, "a repository is at file:///absolute/path or s3://bucket/prefix");
-    } else if (path[0] != '/' || path[strspn(path, "/")] == '\0') {
-        error_set(err, ERROR_CONFIG, "repository URL \"%s\" has no absolute path", value);
-        return error_hint(err, "write it as file:///absolute/path, with three slashes");
-    }
-    config_keep(target, value);
-    return true;
-}
-
-/* What goes into a header or a URL: one word of printable characters. */
-static bool config_word(const struct config_key *key, const char *value, void *target,
-                        struct error *err)
-{
-    for (const char *at = value; *at != '\0'; at++)
-        if (*at <= ' ' || *at > '~')
-            return error_set(err, ERROR_CONFIG, "\"%s\" must be one word of printable characters",
-                             key->key);
-    if (value[0] == '\0')
-        return error_set(err, ERROR_CONFIG, "\"%s\" is empty", key->key);
-    config_keep(target, value);
-    return true;
-}
-
-static bool config_sse(const struct config_key *key, const char *value, void *target,
-                       struct error *err)
-{
-    if (strcmp(value, "AES256") != 0 && strcmp(value, "aws:kms") != 0)
-        return error_set(err, ERROR_CONFIG, "\"sse\" must be AES256 or aws:kms, not \"%s\"", value);
-    return config_word(key, value, target, err);
-}
-
-/* "governance 30 d" */
-static bool config_object_lock(const struct config_key *key, const char *value, void *target,
-                               struct error *err)
-{
-    struct config_lock *lock = target;
-    size_t length = strcspn(value, " ");
-
-    if (length == strlen("governance") && strncmp(value, "governance", length) == 0)
-        lock->mode = CONFIG_LOCK_GOVERNANCE;
-    else if (length == strlen("compliance") && strncmp(value, "compliance", length) == 0)
-        lock->mode = CONFIG_LOCK_COMPLIANCE;
-    else
-        return error_set(err, ERROR_CONFIG,
-                         "\"%s\" must be governance or compliance and a duration, as "
-                         "\"governance 30 d\", not \"%s\"",
-                         key->key, value);
-    return config_duration(key, value + length + strspn(value + length, " "), &lock->duration, err);
-}
-
-static bool config_yes_or_no(const struct config_key *key, const char *value, void *target,
-                             struct error *err)
-{
-    enum config_choice *choice = target;
-
-    if (strcmp(value, "yes") != 0 && strcmp(value, "no") != 0)
-        return error_set(err, ERROR_CONFIG, "\"%s\" must be yes or no, not \"%s\"", key->key,
-                         value);
-    *choice = value[0] == 'y' ? CONFIG_YES : CONFIG_NO;
-    return true;
-}
-
-static bool config_copy(const struct config_key *key, const char *value, void *target,
-                        struct error *err)
-{
-    enum config_copy *copy = target;
-
-    if (strcmp(value, "sync") != 0 && strcmp(value, "async") != 0)
-        return error_set(err, ERROR_CONFIG, "\"%s\" must be sync or async, not \"%s\"", key->key,
-                         value);
-    *copy = value[0] == 's' ? CONFIG_COPY_SYNC : CONFIG_COPY_ASYNC;
-    return true;
-}
-
-static bool config_rate(const struct config_key *key, const char *value, void *target,
-                        struct error *err)
-{
-    char least[UNITS_TEXT_SIZE];
-    uint64_t bytes;
-
-    if (!units_parse_size(value, &bytes, err))
-        return error_context(err, "\"%s\"", key->key);
-    if (bytes < (uint64_t)key->minimum)
-        return error_set(err, ERROR_CONFIG, "\"%s\": %s a second is less than %s", key->key, value,
-                         units_format_size((uint64_t)key->minimum, least));
-    *(uint64_t *)target = bytes;
-    return true;
-}
-
-static bool config_integer(const struct config_key *key, const char *value, void *target,
-                           struct error *err)
-{
-    long number;
-
-    if (!units_parse_integer(value, (long)key->minimum, (long)key->maximum, &number, err))
-        return error_context(err, "\"%s\"", key->key);
-    *(int *)target = (int)number;
-    return true;
-}
-
-static bool config_duration(const struct config_key *key, const char *value, void *target,
-                            struct error *err)
-{
-    char least[UNITS_TEXT_SIZE], most[UNITS_TEXT_SIZE];
-    int64_t duration;
-
-    if (!units_parse_duration(value, &duration, err))
-        return error_context(err, "\"%s\"", key->key);
-    if (duration < key->minimum || duration > key->maximum)
-        return error_set(err, ERROR_CONFIG, "\"%s\": %s is outside the valid range (%s to %s)",
-                         key->key, value, units_format_duration(key->minimum, least),
-                         units_format_duration(key->maximum, most));
-    *(int64_t *)target = duration;
-    return true;
-}
-
 static bool config_is_string(const struct config_key *key)
 {
-    return key->parse == config_text || key->parse == config_word || key->parse == config_sse ||
-           key->parse == config_url || key->parse == config_directory;
+    return key->parse == config_value_text || key->parse == config_value_word ||
+           key->parse == config_value_sse || key->parse == config_value_url ||
+           key->parse == config_value_directory;
 }
 
 static bool config_start_repository(struct config_reader *reader, const struct config_entry *entry,
