@@ -3,8 +3,7 @@
  *
  * For the second half of the work on a stream (digesting it, writing it out) while the first half
  * (decompressing it, compressing it) goes on with the next piece. One piece at a time is under way. A
- * stream that ends within its first RELAY_INLINE bytes is not worth a thread: they are worked on by
- * the caller.
+ * stream of less than RELAY_INLINE bytes is not worth a thread: the caller works on it.
  */
 #ifndef PGVIGIL_RELAY_H
 #define PGVIGIL_RELAY_H

@@ -92,11 +92,9 @@ bool relay_hand(struct relay *relay, const void *data, size_t length, struct err
 {
     if (!relay_wait(relay, err))
         return false;
-    if (relay->handed < RELAY_INLINE) {
+    if (relay->handed < RELAY_INLINE)
         relay->handed += length;
-        return relay_work(relay, data, length, err);
-    }
-    if (!relay_start(relay))
+    if (relay->handed < RELAY_INLINE || !relay_start(relay))
         return relay_work(relay, data, length, err);
     pthread_mutex_lock(&relay->mutex);
     relay->data = data;

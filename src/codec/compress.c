@@ -12,6 +12,7 @@
 struct compress_context {
     ZSTD_CCtx *zstd;
     int level;
+    bool streaming; /* a frame was begun by compress_chunk */
 };
 
 struct compress_context *compress_new(int level)
@@ -37,17 +38,27 @@ static bool compress_prepare(struct compress_context *context, struct error *err
     context->zstd = ZSTD_createCCtx();
     if (!context->zstd)
         return error_set(err, ERROR_SYSTEM, "out of memory for compression");
-    /* Both are zstd's defaults as well; the format relies on them. Levels out of range are clamped.
-     * */
+    /* Levels out of range are clamped. The size is in the header where it is known, by default, too;
+     * the format relies on that. */
     ZSTD_CCtx_setParameter(context->zstd, ZSTD_c_compressionLevel, context->level);
     ZSTD_CCtx_setParameter(context->zstd, ZSTD_c_contentSizeFlag, 1);
-    ZSTD_CCtx_setParameter(context->zstd, ZSTD_c_checksumFlag, 0);
+    return true;
+}
+
+/* What was begun is dropped. */
+static bool compress_begin(struct compress_context *context, bool streaming, struct error *err)
+{
+    if (!compress_prepare(context, err))
+        return false;
+    ZSTD_CCtx_reset(context->zstd, ZSTD_reset_session_only);
+    ZSTD_CCtx_setParameter(context->zstd, ZSTD_c_checksumFlag, streaming);
+    context->streaming = streaming;
     return true;
 }
 
 static bool compress_failed(struct compress_context *context, size_t code, struct error *err)
 {
-    ZSTD_CCtx_reset(context->zstd, ZSTD_reset_session_only);
+    context->streaming = false;
     return error_set(err, ERROR_SYSTEM, "could not compress: %s", ZSTD_getErrorName(code));
 }
 
@@ -61,7 +72,7 @@ bool compress_frame(struct compress_context *context, const void *data, size_t l
 {
     size_t result;
 
-    if (!compress_prepare(context, err))
+    if (!compress_begin(context, false, err))
         return false;
     result = ZSTD_compress2(context->zstd, out, out_capacity, data, length);
     if (ZSTD_isError(result))
@@ -77,7 +88,7 @@ static bool compress_stream(struct compress_context *context, const void *data, 
     ZSTD_inBuffer input = {.src = data, .size = length};
     size_t left;
 
-    if (!compress_prepare(context, err))
+    if (!context->streaming && !compress_begin(context, true, err))
         return false;
     do {
         buffer_reserve(out, ZSTD_CStreamOutSize());
@@ -90,6 +101,7 @@ static bool compress_stream(struct compress_context *context, const void *data, 
         out->length += output.pos;
         out->data[out->length] = '\0'; /* as buffer.h promises; buffer_reserve counts it */
     } while (input.pos < input.size || (directive == ZSTD_e_end && left > 0));
+    context->streaming = directive != ZSTD_e_end;
     return true;
 }
 

@@ -16,10 +16,12 @@
 #define FRAME_MAGIC 0xFD2FB528u
 #define SKIPPABLE_MAGIC 0x184D2A50u /* the last four bits are free */
 #define MAGIC_SIZE 4
+#define OPENING_SIZE (MAGIC_SIZE + 1) /* of a frame: no kind of frame is shorter */
+#define WITH_CHECKSUM 0x04u           /* in the frame header descriptor, RFC 8878, 3.1.1.1.1 */
 /* While one buffer is filled, another thread may be at work on the other; small ones would cost more in
  * handing over than that gains. */
 #define OUTPUTS 2
-#define OUTPUT_SIZE ((size_t)1024 * 1024)
+#define OUTPUT_SIZE ((size_t)512 * 1024)
 
 /* zstd's context is made at first use, so that a lack of memory is an error like others. */
 struct decompress_context {
@@ -30,10 +32,11 @@ struct decompress_context {
     decompress_sink sink;
     void *sink_context;
     uint64_t left; /* bytes the stream may still give */
-    bool in_frame; /* the magic number at the start of the present frame went into zstd */
+    enum decompress_frames frames;
+    bool in_frame; /* the opening of the present frame went into zstd */
     bool failed;   /* nothing more can be made of this stream */
-    unsigned char magic[MAGIC_SIZE];
-    size_t magic_length; /* bytes of the next frame's magic number seen so far */
+    unsigned char opening[OPENING_SIZE];
+    size_t opening_length; /* bytes of the next frame's opening seen so far */
 };
 
 struct decompress_context *decompress_new(void)
@@ -91,17 +94,18 @@ bool decompress_frame(struct decompress_context *context, const void *frame, siz
     return true;
 }
 
-void decompress_start(struct decompress_context *context, uint64_t maximum, decompress_sink sink,
-                      void *sink_context)
+void decompress_start(struct decompress_context *context, enum decompress_frames frames,
+                      uint64_t maximum, decompress_sink sink, void *sink_context)
 {
     if (context->zstd)
         ZSTD_DCtx_reset(context->zstd, ZSTD_reset_session_only);
     context->sink = sink;
     context->sink_context = sink_context;
+    context->frames = frames;
     context->left = maximum;
     context->in_frame = false;
     context->failed = false;
-    context->magic_length = 0;
+    context->opening_length = 0;
     context->filled = 0;
 }
 
@@ -159,24 +163,27 @@ static bool decompress_run(struct decompress_context *context, ZSTD_inBuffer *in
     return true;
 }
 
-/* Collects the magic number of the next frame, which may come in pieces, and passes it on. */
+/* Collects the first bytes of the next frame, which may come in pieces, and passes them on. */
 static bool decompress_open_frame(struct decompress_context *context, ZSTD_inBuffer *input,
                                   struct error *err)
 {
     const unsigned char *data = input->src;
 
-    while (context->magic_length < MAGIC_SIZE && input->pos < input->size)
-        context->magic[context->magic_length++] = data[input->pos++];
-    if (context->magic_length < MAGIC_SIZE)
+    while (context->opening_length < OPENING_SIZE && input->pos < input->size)
+        context->opening[context->opening_length++] = data[input->pos++];
+    if (context->opening_length < OPENING_SIZE)
         return true;
 
-    uint32_t magic = bytes_get_u32(context->magic);
-    ZSTD_inBuffer start = {.src = context->magic, .size = MAGIC_SIZE};
+    uint32_t magic = bytes_get_u32(context->opening);
+    ZSTD_inBuffer start = {.src = context->opening, .size = OPENING_SIZE};
 
     if (magic != FRAME_MAGIC && (magic & ~15u) != SKIPPABLE_MAGIC)
         return error_set(err, ERROR_INTEGRITY,
                          "compressed data goes on with something that is no zstd frame");
-    context->magic_length = 0;
+    if (magic == FRAME_MAGIC && context->frames == DECOMPRESS_CHECKSUMMED &&
+        (context->opening[MAGIC_SIZE] & WITH_CHECKSUM) == 0)
+        return error_set(err, ERROR_INTEGRITY, "a zstd frame has no checksum of its content");
+    context->opening_length = 0;
     return decompress_run(context, &start, err);
 }
 
@@ -210,7 +217,7 @@ bool decompress_feed(struct decompress_context *context, const void *data, size_
 
 bool decompress_finish(struct decompress_context *context, struct error *err)
 {
-    bool whole = !context->failed && !context->in_frame && context->magic_length == 0;
+    bool whole = !context->failed && !context->in_frame && context->opening_length == 0;
 
     context->failed = true; /* until the next decompress_start */
     return whole ||

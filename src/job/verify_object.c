@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "pgvigil/decompress.h"
+#include "pgvigil/digest.h"
 #include "pgvigil/layout.h"
 #include "pgvigil/mem.h"
 #include "pgvigil/object.h"
@@ -24,6 +25,7 @@
 struct verify_reader {
     struct buffer pack;
     struct decompress_context *decompress;
+    struct digest_sha256 *raw;         /* of all raw bytes */
     unsigned char head[WAL_PAGE_SIZE]; /* the first raw bytes */
     size_t head_length;
 };
@@ -33,6 +35,7 @@ struct verify_reader *verify_object_reader(void)
     struct verify_reader *reader = mem_calloc(1, sizeof *reader);
 
     reader->decompress = decompress_new();
+    reader->raw = digest_sha256_new();
     return reader;
 }
 
@@ -42,16 +45,18 @@ void verify_object_free_reader(struct verify_reader *reader)
         return;
     buffer_free(&reader->pack);
     decompress_free(reader->decompress);
+    digest_sha256_free(reader->raw);
     free(reader);
 }
 
-static bool keep_head(const void *data, size_t length, void *context, struct error *err)
+static bool take_raw(const void *data, size_t length, void *context, struct error *err)
 {
     struct verify_reader *reader = context;
     const size_t room = sizeof reader->head - reader->head_length;
     const size_t kept = length < room ? length : room;
 
     (void)err;
+    digest_sha256_update(reader->raw, data, length);
     memcpy(reader->head + reader->head_length, data, kept);
     reader->head_length += kept;
     return true;
@@ -104,7 +109,7 @@ static bool read_pack(struct repository *repository, const struct verify_entry *
     if (!object_get_buffer(repository, entry->name, TRAILER_PACK, OBJECT_PLAIN,
                            PACK_SIZE - TRAILER_SIZE, &reader->pack, trailer, err))
         return false;
-    decompress_start(reader->decompress, UINT64_MAX, discard, NULL);
+    decompress_start(reader->decompress, DECOMPRESS_ANY, UINT64_MAX, discard, NULL);
     return (decompress_feed(reader->decompress, reader->pack.data, reader->pack.length, err) &&
             decompress_finish(reader->decompress, err)) ||
            error_context(err, "object \"%s\" in repository \"%s\" cannot be decoded", entry->name,
@@ -150,18 +155,46 @@ static bool check_history(struct repository *repository, const struct verify_ent
     return true;
 }
 
+/* Trailers of WAL say what was handed over; other reading goes by the checksums of zstd's frames. */
+static bool check_raw(const struct repository *repository, const struct verify_entry *entry,
+                      const unsigned char *digest, const struct trailer *trailer, struct error *err)
+{
+    return memcmp(digest, trailer->raw_sha256, DIGEST_SHA256_SIZE) == 0 ||
+           error_set(err, ERROR_INTEGRITY,
+                     "what object \"%s\" in repository \"%s\" holds does not have the SHA-256 that "
+                     "its trailer says",
+                     entry->name, repository->name);
+}
+
 static bool read_decoded(struct repository *repository, const struct verify_entry *entry,
                          struct verify_reader *reader, struct trailer *trailer, struct error *err)
 {
+    unsigned char digest[DIGEST_SHA256_SIZE];
+
     if (entry->kind == TRAILER_PACK)
         return read_pack(repository, entry, reader, trailer, err);
     reader->head_length = 0;
-    if (!object_get(repository, entry->name, entry->kind, coding_of(entry->kind),
-                    raw_maximum(entry->kind), keep_head, reader, trailer, err))
+
+    const bool ok = object_get(repository, entry->name, entry->kind, coding_of(entry->kind),
+                               raw_maximum(entry->kind), take_raw, reader, trailer, err);
+
+    digest_sha256_finish(reader->raw,
+                         digest); /* in any case: it is ready for the next object then */
+    if (!ok)
         return false;
-    if (entry->kind == TRAILER_WAL || entry->kind == TRAILER_PARTIAL)
-        return check_wal(repository, entry, reader, trailer, err);
-    return entry->kind != TRAILER_HISTORY || check_history(repository, entry, err);
+    switch (entry->kind) {
+    case TRAILER_WAL:
+    case TRAILER_PARTIAL:
+        return check_raw(repository, entry, digest, trailer, err) &&
+               check_wal(repository, entry, reader, trailer, err);
+    case TRAILER_HISTORY:
+        return check_raw(repository, entry, digest, trailer, err) &&
+               check_history(repository, entry, err);
+    case TRAILER_BACKUP_HISTORY:
+        return check_raw(repository, entry, digest, trailer, err);
+    default:
+        return true;
+    }
 }
 
 /* The digest that tells an object from another of the same name: of WAL that of what PostgreSQL handed

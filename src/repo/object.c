@@ -69,8 +69,7 @@ struct object_reader {
     struct error opening;                  /* why it cannot be decrypted */
     struct decompress_context *decompress; /* OBJECT_ZSTD only */
     struct digest_sha256 *stored;
-    struct digest_sha256 *raw; /* WAL kinds only */
-    struct relay *giving;      /* WAL kinds only: digests and gives while more is decompressed */
+    struct relay *giving; /* WAL kinds only: gives while more is decompressed */
     uint64_t stored_length;
     uint64_t raw_length;
 };
@@ -137,8 +136,6 @@ static bool object_give(const void *data, size_t length, void *context, struct e
         return false;
     }
     reader->raw_length += length;
-    if (reader->raw)
-        digest_sha256_update(reader->raw, data, length);
     if (reader->sink(data, length, reader->context, err))
         return true;
     reader->sink_failed = true;
@@ -219,24 +216,17 @@ static bool object_take(const void *data, size_t length, void *context, struct e
     return true;
 }
 
-/* The raw digest spans compression as well: bits that flipped in memory back then would make recovery
- * end early at a record whose CRC does not hold, and nobody would know. */
+/* That these are the bytes that were compressed is what the checksum of each zstd frame says; bits that
+ * flipped in between would make recovery end early at a record whose CRC does not hold, and nobody
+ * would know. */
 static bool object_check_raw(const struct object_reader *reader, const struct trailer *trailer,
                              struct error *err)
 {
-    unsigned char digest[DIGEST_SHA256_SIZE];
-
-    if (reader->raw_length != trailer->raw_length) {
-        error_set(err, ERROR_INTEGRITY, "it holds %" PRIu64 " bytes, its trailer says %" PRIu64,
-                  reader->raw_length, trailer->raw_length);
-        return object_blame(reader->repository, reader->name, err);
-    }
-    if (!reader->raw)
+    if (reader->raw_length == trailer->raw_length)
         return true;
-    digest_sha256_finish(reader->raw, digest);
-    return memcmp(digest, trailer->raw_sha256, sizeof(digest)) == 0 ||
-           object_damaged(reader->repository, reader->name, err,
-                          "what it holds does not have the SHA-256 that its trailer says");
+    error_set(err, ERROR_INTEGRITY, "it holds %" PRIu64 " bytes, its trailer says %" PRIu64,
+              reader->raw_length, trailer->raw_length);
+    return object_blame(reader->repository, reader->name, err);
 }
 
 static bool object_check_stored(const struct object_reader *reader, const struct trailer *trailer,
@@ -321,17 +311,16 @@ bool object_get(struct repository *repository, const char *name, enum trailer_ki
         .context = context,
         .decompress = coding == OBJECT_ZSTD ? decompress_new() : NULL,
         .stored = digest_sha256_new(),
-        .raw = object_kind_is_wal(kind) ? digest_sha256_new() : NULL,
         .encrypted = repository_encrypts(repository, name),
     };
     char *full = object_kind_full_name(repository, name, kind);
     struct trailer found;
 
     if (reader.decompress)
-        decompress_start(reader.decompress, maximum, object_pass, &reader);
+        decompress_start(reader.decompress, DECOMPRESS_CHECKSUMMED, maximum, object_pass, &reader);
     if (reader.encrypted)
         object_prepare_decrypting(&reader, coding);
-    if (reader.decompress && reader.raw)
+    if (reader.decompress && object_kind_is_wal(kind))
         reader.giving = relay_new(object_give, &reader);
     bool ok = object_settle(
         &reader, store_get(repository->store, full, 0, UINT64_MAX, object_take, &reader, err), err);
@@ -346,7 +335,6 @@ bool object_get(struct repository *repository, const char *name, enum trailer_ki
     cms_stream_free(reader.decrypt);
     decompress_free(reader.decompress);
     digest_sha256_free(reader.stored);
-    digest_sha256_free(reader.raw);
     free(full);
     return ok;
 }

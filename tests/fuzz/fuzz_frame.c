@@ -47,7 +47,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
     data += 2;
     size -= 2;
-    decompress_start(context, bound, collect, &streamed);
+    decompress_start(context, DECOMPRESS_ANY, bound, collect, &streamed);
 
     bool stream_fine = feed_pieces(data, size, piece, &err);
 

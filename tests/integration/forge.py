@@ -105,6 +105,11 @@ def decompress(frame, room=4 << 20):
     return out.raw[:length]
 
 
+def pack_up(raw):
+    """What is in an object that is compressed as a whole: a frame with a checksum."""
+    return subprocess.run(["zstd", "-qc1"], input=bytes(raw), stdout=subprocess.PIPE, check=True).stdout
+
+
 def unpack(stored):
     """What `zstd -d` makes of a whole object."""
     return subprocess.run(["zstd", "-dqc"], input=stored, stdout=subprocess.PIPE, check=True).stdout
@@ -264,10 +269,10 @@ class Forgery:
         """manifest, refs: stored bytes to put in the place of those that the changed parts would give."""
         self.rows.close()
         if manifest is None:
-            manifest = compress(self.file.read_bytes())
+            manifest = pack_up(self.file.read_bytes())
         if refs is None:
             self.refs.sort(key=lambda fields: fields[0])
-            refs = compress(("pgvigil refs 1\n" + "".join("\t".join(f) + "\n" for f in self.refs)).encode())
+            refs = pack_up(("pgvigil refs 1\n" + "".join("\t".join(f) + "\n" for f in self.refs)).encode())
         self.file.unlink()
         for part, content in (("manifest.sqlite.zst", manifest), ("refs.zst", refs)):
             body = self.copy.seal(f"{self.folder}/{part}", content, self.raw(content))

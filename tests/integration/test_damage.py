@@ -195,7 +195,10 @@ LONELY = {
 # One row of each object, the first in which its damage matters, is tried with all ways, as the reader is the same; the
 # others with these.
 SOME_WAYS = ("deleted", "flip in the middle", "truncated to nothing", "truncated to half", "doubled",
-             "zeros", "another of its kind", "trailer: stored sha256, with its CRC right")
+             "zeros", "another of its kind", "trailer: stored sha256, with its CRC right",
+             "trailer: raw sha256, with its CRC right")
+# Of WAL that digest says which files are the same; what they hold is proven otherwise. Only verify compares them.
+ONLY_VERIFY = "trailer: raw sha256, with its CRC right"
 
 # -- what is expected -----------------------------------------------------------------------------------------------
 
@@ -360,6 +363,8 @@ def test_table(world, row):
         table = ways(copy, world, trial.name)
         if row is not next(other for other in EXPECTED if other.item == row.item and other.damaged != 0):
             table = {way: table[way] for way in SOME_WAYS if way in table}
+        if kind_of(trial.name) in (WAL, PARTIAL, HISTORY, BACKUP_HISTORY) and row.command != "verify":
+            del table[ONLY_VERIFY]
         problems = [trial.attempt(way, data) for way, data in table.items()]
         problems = [problem for problem in problems if problem]
         assert not problems, f"{len(problems)} of {len(table)}:\n" + "\n".join(problems[:6])

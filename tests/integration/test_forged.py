@@ -10,7 +10,7 @@ import subprocess
 
 import pytest
 from backup_tools import snapshot
-from forge import BLOCK, Copy, Forgery, bomb, compress, remove, seconds_of
+from forge import BLOCK, Copy, Forgery, bomb, compress, pack_up, remove, seconds_of
 from harness import Completed, HarnessError, Site, own, system
 
 pytestmark = pytest.mark.alone  # another repository would help out
@@ -239,7 +239,7 @@ def test_broken_pages(forgery):
         with Copy(forgery.copy.site, f"pages-{len(what)}") as copy:
             again = Forgery(copy, forgery.run)
             try:
-                attempt(again, 4, manifest=compress(data))
+                attempt(again, 4, manifest=pack_up(data))
             except AssertionError as error:
                 raise AssertionError(f"{what}: {error}") from None
 

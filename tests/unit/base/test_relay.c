@@ -62,7 +62,7 @@ START_TEST(test_small_streams_need_no_thread)
     struct relay *relay = relay_new(take, &taken);
     struct error err = ERROR_INIT;
 
-    ck_assert(hand_all(relay, RELAY_INLINE / PIECE, &err));
+    ck_assert(hand_all(relay, RELAY_INLINE / PIECE - 1, &err));
     ck_assert(pthread_equal(taken.thread, pthread_self()));
     relay_free(relay);
     relay_free(NULL);

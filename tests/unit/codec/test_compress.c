@@ -8,7 +8,7 @@
 #include "suites.h"
 #include "support/seed.h"
 
-#define SIZE ((size_t)700000) /* several of zstd's stream buffers */
+#define SIZE ((size_t)490000) /* several of zstd's stream buffers */
 
 static struct compress_context *packer;
 static struct decompress_context *unpacker;
@@ -182,7 +182,7 @@ START_TEST(stream_round_trip)
     for (size_t i = 0; i < sizeof(pieces) / sizeof(pieces[0]); i++) {
         struct received received = {.refuse_after = SIZE_MAX};
 
-        decompress_start(unpacker, 2 * SIZE, receive, &received);
+        decompress_start(unpacker, DECOMPRESS_ANY, 2 * SIZE, receive, &received);
         ck_assert_msg(feed(stream.data, stream.length, pieces[i]), "%s", err.message);
         ck_assert_uint_eq(received.bytes.length, 2 * SIZE);
         ck_assert(memcmp(received.bytes.data, text, SIZE) == 0);
@@ -201,7 +201,7 @@ START_TEST(stream_bounded)
     struct received received = {.refuse_after = SIZE_MAX};
 
     make_stream(&stream);
-    decompress_start(unpacker, SIZE - 1, receive, &received);
+    decompress_start(unpacker, DECOMPRESS_ANY, SIZE - 1, receive, &received);
     ck_assert(!feed(stream.data, stream.length, 5000));
     ck_assert_int_eq(err.code, ERROR_INTEGRITY);
     ck_assert_uint_lt(received.bytes.length, SIZE);
@@ -210,7 +210,7 @@ START_TEST(stream_bounded)
     ck_assert(!decompress_finish(unpacker, &err));
 
     buffer_clear(&received.bytes);
-    decompress_start(unpacker, SIZE, receive, &received);
+    decompress_start(unpacker, DECOMPRESS_ANY, SIZE, receive, &received);
     ck_assert(feed(stream.data, stream.length, 5000));
     buffer_free(&received.bytes);
     buffer_free(&stream);
@@ -225,12 +225,45 @@ START_TEST(stream_cut)
     ck_assert(compress_chunk(packer, text, 300, &stream, &err));
     ck_assert(compress_end(packer, &stream, &err));
     for (size_t cut = 0; cut < stream.length; cut++) {
-        decompress_start(unpacker, SIZE, receive, &received);
+        decompress_start(unpacker, DECOMPRESS_ANY, SIZE, receive, &received);
         error_clear(&err);
         /* Nothing at all is an empty stream. */
         ck_assert_int_eq(feed(stream.data, cut, 10), cut == 0);
         ck_assert_int_eq(err.code, cut == 0 ? ERROR_NONE : ERROR_INTEGRITY);
     }
+    buffer_free(&received.bytes);
+    buffer_free(&stream);
+}
+END_TEST
+
+/* What is not checked by digests of its own must come with a checksum, and that is checked. */
+START_TEST(stream_checksummed)
+{
+    struct buffer stream = BUFFER_INIT;
+    struct received received = {.refuse_after = SIZE_MAX};
+    unsigned char *frame;
+    size_t length = make_frame(text, SIZE, &frame);
+
+    make_stream(&stream);
+    for (size_t piece = 1; piece <= stream.length; piece *= 7) {
+        decompress_start(unpacker, DECOMPRESS_CHECKSUMMED, SIZE, receive, &received);
+        ck_assert_msg(feed(stream.data, stream.length, piece), "%s", err.message);
+    }
+    stream.data[stream.length - 1] ^= 1;
+    decompress_start(unpacker, DECOMPRESS_CHECKSUMMED, SIZE, receive, &received);
+    ck_assert(!feed(stream.data, stream.length, stream.length));
+    ck_assert_int_eq(err.code, ERROR_INTEGRITY);
+    ck_assert_ptr_nonnull(strstr(err.message, "checksum"));
+    stream.data[stream.length - 1] ^= 1;
+
+    buffer_append(&stream, frame, length);
+    decompress_start(unpacker, DECOMPRESS_CHECKSUMMED, 2 * SIZE, receive, &received);
+    ck_assert(!feed(stream.data, stream.length, 1000));
+    ck_assert_int_eq(err.code, ERROR_INTEGRITY);
+    ck_assert_str_eq(err.message, "a zstd frame has no checksum of its content");
+    decompress_start(unpacker, DECOMPRESS_ANY, 2 * SIZE, receive, &received);
+    ck_assert(feed(stream.data, stream.length, 1000));
+    free(frame);
     buffer_free(&received.bytes);
     buffer_free(&stream);
 }
@@ -244,10 +277,10 @@ START_TEST(stream_with_something_else)
     ck_assert(compress_chunk(packer, text, 300, &stream, &err));
     ck_assert(compress_end(packer, &stream, &err));
     buffer_append_string(&stream, "rubbish");
-    decompress_start(unpacker, SIZE, receive, &received);
+    decompress_start(unpacker, DECOMPRESS_ANY, SIZE, receive, &received);
     ck_assert(!feed(stream.data, stream.length, 1));
     ck_assert_int_eq(err.code, ERROR_INTEGRITY);
-    decompress_start(unpacker, SIZE, receive, &received);
+    decompress_start(unpacker, DECOMPRESS_ANY, SIZE, receive, &received);
     ck_assert(!feed((const unsigned char *)"\x27\xb5\x2f\xfd\x00\x00", 6, 6)); /* of zstd 0.7 */
     ck_assert_int_eq(err.code, ERROR_INTEGRITY);
     buffer_free(&received.bytes);
@@ -261,7 +294,7 @@ START_TEST(stream_sink_refuses)
     struct received received = {.refuse_after = 1000};
 
     make_stream(&stream);
-    decompress_start(unpacker, SIZE, receive, &received);
+    decompress_start(unpacker, DECOMPRESS_ANY, SIZE, receive, &received);
     ck_assert(!feed(stream.data, stream.length, 5000));
     ck_assert_int_eq(err.code, ERROR_CANCELLED);
     ck_assert(!decompress_finish(unpacker, &err));
@@ -283,14 +316,14 @@ START_TEST(frame_ends_stream)
     buffer_clear(&stream);
     make_stream(&stream);
 
-    decompress_start(unpacker, SIZE, receive, &received);
+    decompress_start(unpacker, DECOMPRESS_ANY, SIZE, receive, &received);
     ck_assert(decompress_feed(unpacker, stream.data, 1000, &err));
     ck_assert(decompress_frame(unpacker, frame, length, back, sizeof(back), &got, &err));
     ck_assert(!decompress_feed(unpacker, stream.data + 1000, 1000, &err));
     ck_assert_int_eq(err.code, ERROR_INTEGRITY);
 
     buffer_clear(&received.bytes);
-    decompress_start(unpacker, SIZE, receive, &received);
+    decompress_start(unpacker, DECOMPRESS_ANY, SIZE, receive, &received);
     ck_assert(feed(stream.data, stream.length, 50000));
     ck_assert_uint_eq(received.bytes.length, SIZE);
     free(frame);
@@ -305,7 +338,7 @@ START_TEST(window_bounded)
     static const unsigned char huge[] = {0x28, 0xb5, 0x2f, 0xfd, 0x00, 0xa8, 0x01, 0x00, 0x00};
     struct received received = {.refuse_after = SIZE_MAX};
 
-    decompress_start(unpacker, SIZE, receive, &received);
+    decompress_start(unpacker, DECOMPRESS_ANY, SIZE, receive, &received);
     ck_assert(!feed(huge, sizeof(huge), sizeof(huge)));
     ck_assert_int_eq(err.code, ERROR_INTEGRITY);
     ck_assert_uint_eq(received.bytes.length, 0);
@@ -334,6 +367,7 @@ Suite *compress_suite(void)
     tcase_add_test(tests, stream_round_trip);
     tcase_add_test(tests, stream_bounded);
     tcase_add_test(tests, stream_cut);
+    tcase_add_test(tests, stream_checksummed);
     tcase_add_test(tests, stream_with_something_else);
     tcase_add_test(tests, stream_sink_refuses);
     tcase_add_test(tests, frame_ends_stream);
