@@ -242,6 +242,36 @@ def test_another_cluster_of_the_same_name(scratch, quiet):
 
 
 @pytest.mark.alone  # the other one would have the map
+def test_after_pg_upgrade(scratch, quiet):
+    """With --link the relations' files are the very same, in another cluster of the same name at the same place."""
+    for database in ("postgres", "template1"):
+        quiet.cluster.sql("drop extension amcheck", db=database)  # made in single-user mode: pg_dump thinks it built in
+    first, _, first_copy = take(quiet)
+    settle(quiet)
+    old, new = quiet.cluster, scratch.cluster("new", own_identity=True)
+    relation = old.scalar("select pg_relation_filepath('big')")
+    before = os.stat(old.data / relation)
+    configuration = (old.data / "postgresql.conf").read_bytes()
+    old.stop()
+    old.tool("pg_upgrade", "--link", "-U", "postgres", "-b", old.bindir, "-B", old.bindir, "-d", old.data, "-D",
+             new.data, "-s", scratch.socket_dir, cwd=scratch.mkdir("upgrade"))
+    shutil.rmtree(old.data)
+    new.data.rename(old.data)
+    (old.data / "postgresql.conf").write_bytes(configuration)
+    old.start()
+    after = os.stat(old.data / old.scalar("select pg_relation_filepath('big')"))
+    assert (before.st_ino, before.st_size, before.st_mtime_ns) == (after.st_ino, after.st_size, after.st_mtime_ns)
+    change(quiet, 100)
+    second, done, second_copy = take(quiet)
+    assert second["system_identifier"] != first["system_identifier"] and "changed since" not in done.stderr
+    settle(quiet)
+    change(quiet, 5000)
+    third, done, third_copy = take(quiet)
+    assert f"changed since {second['run']}" in done.stderr
+    for backup, copy in ((first, first_copy), (second, second_copy), (third, third_copy)):
+        assert_whole(quiet, backup, copy)
+
+
 def test_maps_that_cannot_be_read(quiet):
     """Neither in the cache nor in the repository: everything is stored, and somebody is told."""
     first, _, _ = take(quiet)
