@@ -162,9 +162,9 @@ def write_documents(stream, size):
         length += wanted + 45   # what a row costs besides its text
 
 
-def load_documents(cluster, size):
+def load_documents(cluster, size, fillfactor=100):
     bench = cluster.bench
-    cluster.sql("CREATE TABLE documents (id bigint NOT NULL, body text NOT NULL)")
+    cluster.sql(f"CREATE TABLE documents (id bigint NOT NULL, body text NOT NULL) WITH (fillfactor = {fillfactor})")
     cluster.sql("ALTER TABLE documents ALTER body SET STORAGE EXTERNAL")
     with subprocess.Popen(["psql", "-Xq", "-v", "ON_ERROR_STOP=1", "-1", "-c", "TRUNCATE documents",
                            "-c", "COPY documents FROM STDIN"], stdin=subprocess.PIPE,

@@ -123,6 +123,7 @@ GOALS = (   # (step, what, whose, against whom, at most)
 )
 PUT_LIMIT = 1.2         # times curl's
 NOTHING_CHANGED = 0.5   # s
+RETAINED = 2.2          # times a full backup and the changes between those that are kept
 MEMORY_LIMIT = 256 * 1000 * 1000
 TABLES_MEMORY = 1.3     # times the large database's
 
@@ -138,6 +139,14 @@ def nothing_changed_goal(step):
             "met": figure <= NOTHING_CHANGED}
 
 
+def retention_goals(found):
+    """When all that has expired is gone, and at worst."""
+    needed = found["full"] + found["changes"]
+    return [{"goal": f"retention: stored {when} / a full backup and the changes", "limit": RETAINED,
+             "figure": stored / needed, "met": stored <= RETAINED * needed}
+            for when, stored in (("at the end", found["at_the_end"]), ("at most", max(found["stored"])))]
+
+
 def goals(results, about):
     """What was to be reached and what came out, as far as it was measured."""
     found = [{"goal": f"{title}: {what} / {rival}", "limit": limit, "figure": figure, "met": figure <= limit}
@@ -150,6 +159,8 @@ def goals(results, about):
                           "met": figure <= TABLES_MEMORY})
     if "changes: none" in results:
         found.append(nothing_changed_goal(results["changes: none"]))
+    if "retention" in about:
+        found += retention_goals(about["retention"])
     if "puts" in about:
         found.append(put_goal(about))
     own = [series.peak() for title, step in results.items() for name, series in step.items()
