@@ -25,6 +25,7 @@ struct sweep {
     size_t count, capacity;
     struct run_list remaining; /* runs that have packs, manifests or lists which stay */
     struct run_list given_up;  /* of these, those that nobody speaks for and that are not marked */
+    int64_t seen;              /* run of the part of a backup that was listed last */
 };
 
 static void add_run(struct run_list *list, int64_t run)
@@ -106,6 +107,35 @@ static void let_go(struct sweep *sweep, struct expire_sort *sort, const char *na
 
 /* -- backups and packs -------------------------------------------------------------------------- */
 
+/* Does the run still live, or does a living one build on what it stored? */
+static bool is_underway(const struct expire_inventory *inventory, int64_t run)
+{
+    const struct runs_entry *entry = runs_find(&inventory->runs, run);
+
+    return (entry && entry->lives) || runs_holder(&inventory->runs, run) != NULL;
+}
+
+/* An expire that removed a backup.json may have ended before that was durable. The rest of such a
+ * backup must not go while it could come back. */
+static bool remove_again(const char *name, const struct store_info *info, void *context,
+                         struct error *err)
+{
+    struct sweep *sweep = context;
+    char record[LAYOUT_NAME_SIZE];
+    int64_t run;
+
+    (void)info;
+    (void)err;
+    if (!layout_parse_backup_part(name, &run) || run == sweep->seen)
+        return true;
+    sweep->seen = run;
+    /* A run's backup.json is listed first of all its parts. */
+    if (!layout_parse_backup(name, &run) && expire_inventory_ripe(sweep->inventory, run) &&
+        !is_underway(sweep->inventory, run))
+        remove_later(sweep, layout_backup(run, record));
+    return true;
+}
+
 static bool remove_backups(struct sweep *sweep, struct error *err)
 {
     const struct retention *retention = &sweep->inventory->retention;
@@ -114,15 +144,9 @@ static bool remove_backups(struct sweep *sweep, struct error *err)
     for (size_t i = 0; i < retention->count; i++)
         if (expire_inventory_goes(sweep->inventory, &retention->backups[i]))
             remove_later(sweep, layout_backup(retention->backups[i].info->run, name));
-    return flush(sweep, err);
-}
-
-/* Does the run still live, or does a living one build on what it stored? */
-static bool is_underway(const struct expire_inventory *inventory, int64_t run)
-{
-    const struct runs_entry *entry = runs_find(&inventory->runs, run);
-
-    return (entry && entry->lives) || runs_holder(&inventory->runs, run) != NULL;
+    return repository_list(sweep->inventory->repository, LAYOUT_BACKUP_PREFIX, NULL, remove_again,
+                           sweep, err) &&
+           flush(sweep, err);
 }
 
 /* Nobody goes on with it any more: a later backup is there, or it has been a long time. */

@@ -126,9 +126,9 @@ class ServerHost:
         resume_archiving(self.site, before)
         wrong = [] if done.rc == 0 else [done.describe()]
         wrong += [f"{run}: {why}" for run, why in Stored.on_disk(repository).backups().items() if why]
-        return wrong + self._restores(pgvigil)
+        return wrong + self.restores(pgvigil)
 
-    def _restores(self, pgvigil):
+    def restores(self, pgvigil):
         out = self.scratch.mkdir("again/out")
         shutil.rmtree(out)
         self.scratch.mkdir("again/out")

@@ -13,11 +13,11 @@ import pytest
 from recorder import sites, without_site
 from scenarios import Host
 from scenarios_backup import ServerHost
+from scenarios_retention import RetentionHost
 
 
 SOURCES = Path(__file__).parent.parent.parent / "src"
-EXCUSED = {"remove_object": "of what expire removes there is no record here",
-           "move_all_aside": "matters where pg_wal is a link to another file system; the model has only one"}
+EXCUSED = {"move_all_aside": "matters where pg_wal is a link to another file system; the model has only one"}
 
 
 def record_everything(scratch):
@@ -29,6 +29,9 @@ def record_everything(scratch):
     server = ServerHost(scratch)
     found += [server.recorded_backup(), server.backup_sees_undurable_wal(), server.recorded_restore(),
               server.recorded_restore("over", killed=1500), server.recorded_delta()]
+    retention = RetentionHost(server)
+    found += [retention.marking(), retention.removing(), retention.removal_seen_before_durable(), retention.keeping(),
+              retention.kept_before_durable(), retention.copying()]
     return [(scenario, scenario.recording.events()) for scenario in found]
 
 
@@ -69,7 +72,8 @@ def calls_in_the_source():
 
 def in_another_order(scenarios):
     """{what is done too early: what breaks, or None}."""
-    backup, push, restore = (of(scenarios, name) for name in ("backup", "push of a new segment", "restore"))
+    backup, push, restore, expire, copy = (
+        of(scenarios, name) for name in ("backup", "push of a new segment", "restore", "expire", "copy"))
     syncs = [event for event in push[1] if event.kind == "fsync"]
     mark = next(event for event in push[1] if event.kind == "mark")
     behind = push[1][push[1].index(syncs[0]) + 1:-1]
@@ -87,13 +91,30 @@ def in_another_order(scenarios):
             lambda event: event.kind == "syncfs"),
         "the mark of a restore removed before pg_control": (restore, unlinks, naming("pg_control")),
         "restore acknowledged before pg_control": (restore, done, naming("pg_control")),
+        "the copy's backup.json before its packs": (copy, about(copy[1], "backup.json"), naming("00000001.zst")),
+        "the copy acknowledged before its backup.json": (
+            copy, [event for event in copy[1] if event.kind == "mark"], naming("backup.json")),
     }
+    mutants |= {f"{name} of an expired backup removed before its backup.json": (
+        expire, removal(expire[1], name), removing("backup.json"))
+        for name in ("00000001.zst", "manifest.sqlite.zst", "refs.zst")}
     return {name: record[0].violation(moved(record[1], early, before))
             for name, (record, early, before) in mutants.items()}
 
 
 def naming(name):
     return lambda event: event.kind == "rename" and event.fields[3] == name
+
+
+def removing(name):
+    return lambda event: event.kind == "unlink" and event.fields[1] == name
+
+
+def removal(events, name):
+    """An object's first removal, with its sync."""
+    unlink = next(event for event in events if removing(name)(event))
+    behind = events[events.index(unlink):]
+    return [unlink, next(event for event in behind if event.kind == "fsync" and event.fields[0] == unlink.fields[0])]
 
 
 def of(scenarios, name):
