@@ -183,7 +183,7 @@ def test_without_the_private_key(scratch, make_site, loss):
          "-subj", "/CN=backup", "-keyout", key, "-out", certificate])
     for path in (key, certificate):
         system.own(path)
-    site = make_site(settings={"autovacuum": "off"}, config={"encryption": {"recipients": certificate}})
+    site = make_site(settings={"autovacuum": "off"}, config={"encryption": {"recipients": certificate, "identity": None}})
     site.cluster.sql("create table big as select g as a, repeat(md5(g::text), 20) as b from generate_series(1, 12000) g")
     site.cluster.sql("vacuum freeze big")  # reading it will set no hint bits
     first, _, first_copy = take(site)
