@@ -2,8 +2,8 @@
  * units.h - sizes and durations, as people write and read them
  *
  * Sizes accept B, kB, MB, GB, TB (powers of 1024, as in PostgreSQL) and plain bytes; durations s,
- * min, h, d, w. A bare number of a duration is seconds. Negative, fractional with no unit, overflow
- * and trailing text are errors (ERROR_CONFIG, without context: the caller knows where it stood).
+ * min, h, d, w, and no bare numbers: who means 30 days must not get 30 seconds. Negative, fractional with no
+ * unit, overflow and trailing text are errors (ERROR_CONFIG, without context: the caller knows where it stood).
  */
 #ifndef PGVIGIL_UNITS_H
 #define PGVIGIL_UNITS_H

@@ -76,13 +76,13 @@ static bool units_take_fraction(const char **at, uint64_t *billionths)
     return true;
 }
 
-static bool units_parse(const char *text, const struct unit *table, uint64_t bare_factor,
+/* `bare` is the unit of a number without any; NULL: it must have one. */
+static bool units_parse(const char *text, const struct unit *table, const struct unit *bare,
                         uint64_t *value)
 {
     uint64_t whole, billionths;
     const char *at = text;
-    struct unit bare = {"", bare_factor};
-    const struct unit *unit = &bare;
+    const struct unit *unit = bare;
 
     if (!units_take_digits(&at, &whole))
         return false;
@@ -102,7 +102,7 @@ static bool units_parse(const char *text, const struct unit *table, uint64_t bar
 
 bool units_parse_size(const char *text, uint64_t *bytes, struct error *err)
 {
-    if (units_parse(text, units_sizes, 1, bytes))
+    if (units_parse(text, units_sizes, units_sizes, bytes))
         return true;
     error_set(err, ERROR_CONFIG, "invalid size \"%s\"", text);
     return error_hint(err, "A size is a number with one of the units B, kB, MB, GB and TB.");
@@ -112,12 +112,13 @@ bool units_parse_duration(const char *text, int64_t *microseconds, struct error 
 {
     uint64_t value;
 
-    if (units_parse(text, units_durations, UNITS_SECOND, &value) && value <= INT64_MAX) {
+    if (units_parse(text, units_durations, NULL, &value) && value <= INT64_MAX) {
         *microseconds = (int64_t)value;
         return true;
     }
     error_set(err, ERROR_CONFIG, "invalid duration \"%s\"", text);
-    return error_hint(err, "A duration is a number with one of the units s, min, h, d and w.");
+    return error_hint(
+        err, "A duration is a number with one of the units s, min, h, d and w, as in \"30 d\".");
 }
 
 bool units_parse_integer(const char *text, long minimum, long maximum, long *value,

@@ -297,8 +297,11 @@ START_TEST(test_values)
                  NULL);
     expect_error("[archive]\ncompress_level=20\n",
                  "/x, line 2: \"compress_level\": 20 is outside the valid range (1 to 19)", NULL);
-    expect_error("[archive]\ntimeout=0\n",
-                 "/x, line 2: \"timeout\": 0 is outside the valid range (1 s to 1 d)", NULL);
+    expect_error("[archive]\ntimeout=0 s\n",
+                 "/x, line 2: \"timeout\": 0 s is outside the valid range (1 s to 1 d)", NULL);
+    expect_error(
+        "[retention]\nwindow=30\n", "/x, line 2: \"window\": invalid duration \"30\"",
+        "A duration is a number with one of the units s, min, h, d and w, as in \"30 d\".");
     expect_error("[archive]\ntimeout=2 days\n",
                  "/x, line 2: \"timeout\": invalid duration \"2 days\"", NULL);
 }
