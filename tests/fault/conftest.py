@@ -3,7 +3,7 @@
 Environment: FAULT_SEED, which random states and choices; FAULT_MIXES, how many random states there are at each point;
 FAULT_RERUNS, how many states of each push and init pgvigil is started again from (0: all); FAULT_KILL_SECONDS, how long
 test_kill.py goes on, or FAULT_KILLS, until how many kills; FAULT_HALTS, at how many calls test_halts.py halts each
-command (0: at every one, which takes an hour or two).
+command (0: at every one, which takes hours).
 """
 
 import contextlib

@@ -3,7 +3,8 @@
 Whatever comes of it, every backup that a repository lists afterwards is whole there and can be restored from it. What
 is to go in the state that each round begins with was marked long ago: the next expire removes it.
 
-Environment: FAULT_SEED; FAULT_HALTS, at how many calls each of them is halted (default 1; 0: at every one).
+Environment: FAULT_SEED; FAULT_HALTS, at how many calls each of them is halted (default 1; 0: at every one, shared out
+among pytest's workers, as most of the time they wait).
 """
 
 import os
@@ -12,6 +13,7 @@ import shutil
 import subprocess
 import time
 
+import pytest
 from harness import Site, run, system, wait_until
 from harness.pgvigil import Pgvigil
 
@@ -20,6 +22,7 @@ from scenarios import SEED
 from test_shortage import preload
 
 HALTS = int(os.environ.get("FAULT_HALTS", "1"))
+SHARES = 1 if HALTS else 16
 OLD = 2 * 3600 + 60
 PATIENCE = 6  # seconds that the others are given; who waits for the one that is halted goes on when it does
 
@@ -133,14 +136,15 @@ class Stage:
             assert done.rc == 0, f"{name}, {backup}\n{done.describe()}\n{said}"
 
 
-def test_every_listed_backup_restores_whoever_is_halted(scratch):
+@pytest.mark.parametrize("share", range(SHARES))
+def test_every_listed_backup_restores_whoever_is_halted(scratch, share):
     stage = Stage(scratch)
     for name in stage.commands:
         calls = stage.calls(name)
         rng = random.Random(f"{SEED} {name}")
         # A restore claims its backup after a good half of them: what matters comes then.
         first = calls * 2 // 3 if name == "restore" else 1
-        chosen = range(1, calls + 1)
+        chosen = range(1 + share, calls + 1, SHARES)
         if HALTS:
             chosen = sorted(rng.sample(range(first, calls + 1), min(HALTS, calls - first + 1)))
         print(f"{name}: {calls} calls, halted at {list(chosen)}, FAULT_SEED={SEED}")
