@@ -20,8 +20,7 @@ struct catalog {
     size_t count;
     struct catalog_damage *damaged; /* committed ones whose backup.json cannot be read */
     size_t damaged_count;
-    size_t
-        vanished; /* so many were listed, but not there when they were read: deleted meanwhile? */
+    size_t vanished; /* so many were listed, but had gone when they were read: deleted? */
 };
 
 /* Of the selected system identifier. */

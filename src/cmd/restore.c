@@ -413,23 +413,21 @@ static int restore(const char *config_name, const struct arguments *arguments,
 }
 
 static const char notes[] =
-    "Without a target everything that is archived is recovered. OLD of --tablespace is a location "
-    "or an\nOID. A target that the archived WAL does not reach is refused before anything is "
-    "written.\n"
+    "Without a target everything that is archived is recovered. OLD of --tablespace is\n"
+    "a location or an OID. A target that the archived WAL does not reach is refused\n"
+    "before anything is written.\n"
     "\n"
-    "A cluster restored anywhere but into the configured data directory starts with archiving off, "
-    "so\nthat it does not write into the archive of the original; --take-over leaves it on.\n"
+    "A cluster restored anywhere but into the configured data directory starts with\n"
+    "archiving off, so that it does not write into the archive of the original;\n"
+    "--take-over leaves it on.\n"
     "\n"
-    "--delta keeps the blocks of DIR that are right, fetches the others, and removes files that "
-    "the "
-    "backup\ndoes not have. DIR must be proven to be this cluster's, and no server may run in it. "
-    "WAL "
-    "in it that\nwas not archived is archived first, but for the segment that was being written; "
-    "all of "
-    "it is kept in\npg_wal/before-*.\n"
+    "--delta keeps the blocks of DIR that are right, fetches the others, and removes\n"
+    "files that the backup does not have. DIR must be proven to be this cluster's, and\n"
+    "no server may run in it. WAL in it that was not archived is archived first, but for\n"
+    "the segment that was being written; all of it is kept in pg_wal/before-*.\n"
     "\n"
-    "Exit code: 0 restored; 1 there is no such backup, or the target cannot be reached; 2 wrong "
-    "options,\nor a directory that is not free; 3 environment; 4 damaged repository.";
+    "Exit code: 0 restored; 1 there is no such backup, or the target cannot be reached;\n"
+    "2 wrong options, or a directory that is not free; 3 environment; 4 damaged repository.";
 
 int cmd_restore(const char *config_name, int argc, char **argv)
 {
