@@ -44,6 +44,9 @@ struct pack_writer;
 bool pack_writer_new(struct pack_set *set, enum refs_kind kind, int level,
                      struct pack_writer **writer, struct error *err);
 void pack_writer_free(struct pack_writer *writer); /* drops what was not flushed */
+/* `fn` is told of each pack of this writer when it is stored. */
+typedef void (*pack_noted_fn)(const struct refs_pack *pack, void *context);
+void pack_writer_on_stored(struct pack_writer *writer, pack_noted_fn fn, void *context);
 
 /* Compresses one frame of `length` raw bytes holding `blocks` blocks, of maps so many items. */
 bool pack_writer_add(struct pack_writer *writer, const void *raw, size_t length, uint32_t blocks,

@@ -42,6 +42,7 @@ struct backup {
     struct control control;
     struct run *run;
     struct backup_base base;
+    struct backup_takeover takeover;
     struct known_files_clock clock; /* before the data directory was looked at */
     struct map_cache *cache;
     struct backup_files *files;
@@ -64,6 +65,7 @@ static void free_backup(struct backup *backup)
     refs_free(&backup->refs);
     backup_files_free(backup->files);
     map_cache_close(backup->cache);
+    backup_takeover_close(&backup->takeover);
     backup_base_close(&backup->base);
     run_end(backup->run);
     connection_close(backup->connection); /* ends the backup mode if it is still on */
@@ -119,7 +121,8 @@ static bool begin(struct backup *backup, struct error *err)
         return false;
     return run_begin(backup->set.joint, "backup", base->info != NULL ? base->info->run : 0,
                      &backup->run, err) &&
-           backup_base_open(base, &backup->set, state_dir, err);
+           backup_base_open(base, &backup->set, state_dir, err) &&
+           backup_takeover_open(&backup->takeover, &backup->set, backup->run, base, err);
 }
 
 /* What others have of WAL and these are owed, before the WAL of this backup is looked for there. */
@@ -258,12 +261,13 @@ static bool copy_files(struct backup *backup, int jobs, struct error *err)
     reading->packs = backup->packs;
     reading->maps = backup->maps;
     reading->cache = backup->cache;
+    reading->takeover = &backup->takeover;
     if (!backup_worker_run(reading, jobs, err) || !map_writer_finish(backup->maps, err))
         return false;
     say_what_was_kept(backup->files);
     backup_files_drop_unlogged(backup->files, reading->directory);
     return backup_refs_count(backup->files, backup->cache, pack_set_refs(backup->packs),
-                             &backup->refs, err);
+                             &backup->takeover.packs, &backup->refs, err);
 }
 
 /* Timeline and start as the server's own backup_label states them. */
@@ -401,6 +405,7 @@ static void remember(struct backup *backup)
 
     if (backup_files_remember(backup->files, backup->info, &backup->clock,
                               backup->config->state_dir, &err) &&
+        unfinished_forget(backup->config->state_dir, &err) &&
         map_cache_prune(backup->cache, &backup->refs, &err))
         return;
     error_context(&err, "could not remember the files of this backup");

@@ -221,9 +221,9 @@ bool backup_base_open(struct backup_base *base, struct repository_set *set, cons
     struct error why = ERROR_INIT;
     bool may;
 
+    base->oldest_lent = oldest_lent(set);
     if (base->info == NULL)
         return true;
-    base->oldest_lent = oldest_lent(set);
     if (may_build_on(set, base->info, &may, &why)) {
         if (may && read_base(base, repository_set_reader(set), state_dir, &why))
             return true;

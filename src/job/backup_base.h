@@ -29,8 +29,8 @@ struct backup_base {
     int64_t oldest_lent;       /* packs of runs before that (seconds since 1970) are not built on */
     struct known_files *known; /* what the local cache has of it, or NULL */
     struct manifest *manifest; /* where the cache has nothing */
-    unsigned char secret[DIGEST_SECRET_SIZE];
-    atomic_uint doubts; /* files whose maps could not be read */
+    unsigned char secret[DIGEST_SECRET_SIZE]; /* of the new backup's digests, too */
+    atomic_uint doubts;                       /* files whose maps could not be read */
 };
 
 /* Chooses; base->info is what was chosen. False only when cancelled. */

@@ -133,14 +133,14 @@ static bool attach(const struct known_file *known, void *context, struct error *
     return true;
 }
 
-/* Finds each file of the base again, or a secret for a backup without one. */
+/* Finds each file of the base again. */
 static bool attach_base(struct backup_files *files, struct error *err)
 {
     struct attaching attaching = {.files = files};
 
-    if (files->base->info == NULL)
-        return digest_random(files->secret, sizeof files->secret, err);
     memcpy(files->secret, files->base->secret, sizeof files->secret);
+    if (files->base->info == NULL)
+        return true;
     known_files_clock_read(&attaching.clock);
     return backup_base_each(files->base, attach, &attaching, err);
 }

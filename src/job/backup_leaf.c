@@ -16,6 +16,12 @@ struct place {
     uint16_t first; /* index in the frame */
 };
 
+/* An earlier leaf of the same blocks: of no blocks if there is none. */
+struct earlier {
+    struct map_leaf leaf;
+    struct place places[MAP_LEAF_BLOCKS];
+};
+
 struct backup_leaf {
     struct backup_reading *reading;
     struct pack_writer *pack;
@@ -24,12 +30,29 @@ struct backup_leaf {
     struct place places[MAP_LEAF_BLOCKS];
     struct buffer item;
     unsigned char *frame; /* blocks that do not lie side by side */
+    bool stored;          /* something of the new one was */
+    struct buffer noted;  /* such leaves since the last pack was stored */
 
     const struct backup_file *file; /* whose root this is, or NULL */
     struct map_root root;
-    struct map_leaf old;
-    struct place old_places[MAP_LEAF_BLOCKS];
+    struct earlier old;         /* the base's */
+    struct earlier interrupted; /* of the backup that was interrupted */
 };
+
+static void note_pack(const struct refs_pack *pack, void *context)
+{
+    struct backup_leaf *leaf = context;
+
+    if (leaf->reading->takeover->unfinished != NULL)
+        unfinished_add(leaf->reading->takeover->unfinished, pack, &leaf->noted);
+    buffer_clear(&leaf->noted);
+}
+
+static void note_leaf(struct backup_leaf *leaf)
+{
+    if (leaf->reading->takeover->unfinished != NULL)
+        unfinished_put_leaf(leaf->reading->takeover->unfinished, &leaf->item, &leaf->noted);
+}
 
 bool backup_leaf_new(struct backup_reading *reading, struct backup_leaf **leaf, struct error *err)
 {
@@ -43,6 +66,7 @@ bool backup_leaf_new(struct backup_reading *reading, struct backup_leaf **leaf, 
         backup_leaf_free(made);
         return false;
     }
+    pack_writer_on_stored(made->pack, note_pack, made);
     *leaf = made;
     return true;
 }
@@ -55,6 +79,7 @@ void backup_leaf_free(struct backup_leaf *leaf)
     map_cache_reader_free(leaf->reader);
     map_free_root(&leaf->root);
     buffer_free(&leaf->item);
+    buffer_free(&leaf->noted);
     free(leaf->frame);
     free(leaf);
 }
@@ -92,36 +117,53 @@ static bool load_root(struct backup_leaf *leaf, const struct backup_file *file, 
     return true;
 }
 
-static bool load_old(struct backup_leaf *leaf, const struct backup_file *file, uint32_t number,
-                     struct error *err)
+static void find_places(struct earlier *earlier)
 {
     size_t at = 0;
 
-    if (!map_cache_reader_leaf(leaf->reader, &leaf->root.leaves[number], leaf->root.key, number,
-                               file->base.size, &leaf->old, err))
-        return false;
-    for (size_t i = 0; i < leaf->old.runs; i++) {
-        const struct map_run *run = &leaf->old.run[i];
+    for (size_t i = 0; i < earlier->leaf.runs; i++) {
+        const struct map_run *run = &earlier->leaf.run[i];
 
         for (uint16_t j = 0; j < run->count; j++)
-            leaf->old_places[at++] =
+            earlier->places[at++] =
                 (struct place){.frame = run->frame, .first = (uint16_t)(run->first + j)};
     }
+}
+
+static bool load_old(struct backup_leaf *leaf, const struct backup_file *file, uint32_t number,
+                     struct error *err)
+{
+    if (!map_cache_reader_leaf(leaf->reader, &leaf->root.leaves[number], leaf->root.key, number,
+                               file->base.size, &leaf->old.leaf, err))
+        return false;
+    find_places(&leaf->old);
     return true;
+}
+
+/* The same of leaf->interrupted. */
+static void find_interrupted(struct backup_leaf *leaf)
+{
+    const struct backup_takeover *takeover = leaf->reading->takeover;
+
+    if (takeover->packs.count > 0 && unfinished_find(takeover->unfinished, leaf->leaf.key,
+                                                     leaf->leaf.number, &leaf->interrupted.leaf))
+        find_places(&leaf->interrupted);
+    else
+        leaf->interrupted.leaf.blocks = 0;
 }
 
 /* Sets leaf->old to the base's leaf, of no blocks if it has none. */
 static bool find_old(struct backup_leaf *leaf, struct backup_file *file, uint32_t number,
                      struct error *err)
 {
-    leaf->old.blocks = 0;
+    leaf->old.leaf.blocks = 0;
     if (!atomic_load(&file->base.known))
         return true;
     if (!load_root(leaf, file, err))
         return doubt(leaf, file, err);
     if (number >= leaf->root.leaf_count || load_old(leaf, file, number, err))
         return true;
-    leaf->old.blocks = 0;
+    leaf->old.leaf.blocks = 0;
     return doubt(leaf, file, err);
 }
 
@@ -137,13 +179,33 @@ static bool is_nowhere(const struct place *place)
     return place->frame.pack.number == 0;
 }
 
-/* Is a block, not of zeros, where it may stay? */
-static bool stays(const struct backup_leaf *leaf, size_t index)
+/* Where this block, which is not of zeros, lay; or NULL. */
+static const struct place *find_same(const struct earlier *earlier, size_t index, uint64_t digest)
 {
-    const struct place *old = &leaf->old_places[index];
+    return index < earlier->leaf.blocks && earlier->leaf.digests[index] == digest &&
+                   !is_nowhere(&earlier->places[index])
+               ? &earlier->places[index]
+               : NULL;
+}
 
-    return index < leaf->old.blocks && leaf->leaf.digests[index] == leaf->old.digests[index] &&
-           !is_nowhere(old) && backup_base_lends(leaf->reading->files->base, &old->frame.pack);
+/* Where a block, not of zeros, may stay as the base has it there; or NULL. */
+static const struct place *find_in_base(const struct backup_leaf *leaf, size_t index)
+{
+    const struct place *place = find_same(&leaf->old, index, leaf->leaf.digests[index]);
+
+    return place != NULL && backup_base_lends(leaf->reading->files->base, &place->frame.pack)
+               ? place
+               : NULL;
+}
+
+/* The same for what the interrupted backup has stored. */
+static const struct place *find_taken_over(const struct backup_leaf *leaf, size_t index)
+{
+    const struct place *place = find_same(&leaf->interrupted, index, leaf->leaf.digests[index]);
+
+    return place != NULL && refs_find(&leaf->reading->takeover->packs, &place->frame.pack) != NULL
+               ? place
+               : NULL;
 }
 
 /* Stores the blocks listed as one frame. */
@@ -166,6 +228,7 @@ static bool store_frame(struct backup_leaf *leaf, const unsigned char *bytes, si
         return false;
     for (size_t i = 0; i < count; i++)
         leaf->places[blocks[i]] = (struct place){.frame = frame, .first = (uint16_t)i};
+    leaf->stored = true;
     atomic_fetch_add(&leaf->reading->changed, used);
     return true;
 }
@@ -177,14 +240,19 @@ static bool place_blocks(struct backup_leaf *leaf, const unsigned char *bytes, s
     uint16_t fresh[PACK_FRAME_BLOCKS];
     size_t count = 0;
 
-    *same = leaf->leaf.blocks == leaf->old.blocks;
+    *same = leaf->leaf.blocks == leaf->old.leaf.blocks;
     for (uint16_t i = 0; i < leaf->leaf.blocks; i++) {
+        const struct place *place;
+
         if (page_is_zero(bytes + i * PACK_BLOCK, block_length(i, length))) {
             leaf->places[i] = (struct place){.first = 0};
-            *same = *same && is_nowhere(&leaf->old_places[i]) &&
-                    leaf->leaf.digests[i] == leaf->old.digests[i];
-        } else if (stays(leaf, i)) {
-            leaf->places[i] = leaf->old_places[i];
+            *same = *same && is_nowhere(&leaf->old.places[i]) &&
+                    leaf->leaf.digests[i] == leaf->old.leaf.digests[i];
+        } else if ((place = find_in_base(leaf, i)) != NULL) {
+            leaf->places[i] = *place;
+        } else if ((place = find_taken_over(leaf, i)) != NULL) {
+            *same = false;
+            leaf->places[i] = *place;
         } else {
             *same = false;
             fresh[count++] = i;
@@ -243,6 +311,8 @@ bool backup_leaf_store(struct backup_leaf *leaf, struct backup_file *file, uint3
     new->blocks = (uint16_t)((length + PACK_BLOCK - 1) / PACK_BLOCK);
     for (size_t i = 0; i < new->blocks; i++)
         new->digests[i] = digest_block(bytes + i * PACK_BLOCK, block_length(i, length), secret);
+    leaf->stored = false;
+    find_interrupted(leaf);
     if (!find_old(leaf, file, number, err) || !place_blocks(leaf, bytes, length, &same, err))
         return false;
     progress_add(length);
@@ -250,13 +320,17 @@ bool backup_leaf_store(struct backup_leaf *leaf, struct backup_file *file, uint3
         backup_base_lends(leaf->reading->files->base, &leaf->root.leaves[number].frame.pack))
         return backup_files_leaf_kept(file, number, &leaf->root.leaves[number], err);
     gather_runs(leaf);
-    return write_leaf(leaf, new, file, err);
+    if (!write_leaf(leaf, new, file, err))
+        return false;
+    if (leaf->stored)
+        note_leaf(leaf);
+    return true;
 }
 
 static bool may_stay(const struct backup_leaf *leaf)
 {
-    for (size_t i = 0; i < leaf->old.runs; i++) {
-        const struct layout_pack *pack = &leaf->old.run[i].frame.pack;
+    for (size_t i = 0; i < leaf->old.leaf.runs; i++) {
+        const struct layout_pack *pack = &leaf->old.leaf.run[i].frame.pack;
 
         if (pack->number != 0 && !backup_base_lends(leaf->reading->files->base, pack))
             return false;
@@ -298,7 +372,7 @@ bool backup_leaf_keep_file(struct backup_leaf *leaf, struct backup_file *file, s
 
         if (backup_base_lends(base, &place->frame.pack)
                 ? !backup_files_leaf_kept(file, i, place, err)
-                : !load_old(leaf, file, i, err) || !write_leaf(leaf, &leaf->old, file, err))
+                : !load_old(leaf, file, i, err) || !write_leaf(leaf, &leaf->old.leaf, file, err))
             return false;
     }
     progress_add(file->size);

@@ -11,7 +11,7 @@
 struct counting {
     const struct backup_files *files;
     struct map_cache_reader *reader;
-    struct refs all; /* the run's own packs and the base's, sorted; live is what is counted */
+    struct refs all; /* the run's own packs and those built on, sorted; live is what is counted */
     struct refs_pack *last;
     struct map_leaf leaf;
 };
@@ -92,7 +92,8 @@ static void add_packs(struct refs *all, const struct refs *some)
 }
 
 bool backup_refs_count(const struct backup_files *files, struct map_cache *cache,
-                       const struct refs *own, struct refs *refs, struct error *err)
+                       const struct refs *own, const struct refs *taken_over, struct refs *refs,
+                       struct error *err)
 {
     struct counting *counting = mem_calloc(1, sizeof *counting);
     const int64_t run = own->count > 0 ? own->packs[0].pack.run : 0;
@@ -101,6 +102,7 @@ bool backup_refs_count(const struct backup_files *files, struct map_cache *cache
     counting->files = files;
     add_packs(&counting->all, own);
     add_packs(&counting->all, &files->base->refs);
+    add_packs(&counting->all, taken_over);
     refs_sort(&counting->all);
     ok = map_cache_reader_new(cache, &counting->reader, err) && count_files(counting, err);
     *refs = (struct refs)REFS_INIT;

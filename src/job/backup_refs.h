@@ -10,9 +10,10 @@
 
 #include "job/backup_files.h"
 
-/* `own` are the packs that the run has stored; they are all in `refs`, of the base's those that are
- * used. The caller frees refs. */
+/* `own` are the packs that the run has stored; they are all in `refs`, of the base's and those taken over
+ * the ones that are used. The caller frees refs. */
 bool backup_refs_count(const struct backup_files *files, struct map_cache *cache,
-                       const struct refs *own, struct refs *refs, struct error *err);
+                       const struct refs *own, const struct refs *taken_over, struct refs *refs,
+                       struct error *err);
 
 #endif

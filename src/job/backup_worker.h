@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #include "job/backup_files.h"
+#include "job/backup_takeover.h"
 #include "pgvigil/pack.h"
 
 /* A page whose checksum did not hold however often it was read. Whether it counts is known only
@@ -27,6 +28,7 @@ struct backup_reading {
     struct pack_set *packs;
     struct map_writer *maps;
     struct map_cache *cache; /* or NULL, where there is no base */
+    struct backup_takeover *takeover;
     atomic_ullong changed;   /* bytes of blocks that were stored */
     atomic_size_t next_kept; /* files that may be kept, of which so many have been looked at */
     atomic_int at_work;      /* workers that may still read */

@@ -34,6 +34,8 @@ struct pack_writer {
     size_t used;
     uint32_t blocks;
     struct layout_pack pack; /* number 0: none begun */
+    pack_noted_fn on_stored; /* or NULL */
+    void *on_stored_context;
 };
 
 struct pack_set *pack_set_new(struct repository *repository, int64_t run)
@@ -92,6 +94,12 @@ void pack_writer_free(struct pack_writer *writer)
     free(writer);
 }
 
+void pack_writer_on_stored(struct pack_writer *writer, pack_noted_fn fn, void *context)
+{
+    writer->on_stored = fn;
+    writer->on_stored_context = context;
+}
+
 static void begin_pack(struct pack_writer *writer)
 {
     struct pack_set *set = writer->set;
@@ -142,6 +150,8 @@ static bool note_pack(struct pack_writer *writer, const struct trailer *trailer,
     pthread_mutex_lock(&set->mutex);
     refs_add(&set->refs, &stored);
     pthread_mutex_unlock(&set->mutex);
+    if (writer->on_stored != NULL)
+        writer->on_stored(&stored, writer->on_stored_context);
     return !is_wanted(writer) ||
            set->on_map(&stored, writer->bytes, writer->used, set->on_map_context, err);
 }

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import re
+import shutil
 import time
 
 import pytest
@@ -61,26 +62,31 @@ def expire_twice(site):
 @contextlib.contextmanager
 def late_clock(scratch, seconds=HOUR):
     """Environment of a host whose clock is late."""
-    source = scratch.path / "late.c"
-    source.write_text(f"#define LATE {seconds}" + """
+    yield preloaded_clock(scratch, f"if (id == CLOCK_REALTIME) now->tv_sec -= {seconds};")
+
+
+def preloaded_clock(scratch, change):
+    """Environment of a program for which this C statement changes what the clock `id` says, *now."""
+    source = scratch.path / "clock.c"
+    source.write_text("""
         #define _GNU_SOURCE
         #include <dlfcn.h>
         #include <time.h>
+        #include <unistd.h>
         int clock_gettime(clockid_t id, struct timespec *now)
         {
             int (*next)(clockid_t, struct timespec *) = dlsym(RTLD_NEXT, "clock_gettime");
             int result = next(id, now);
-            if (id == CLOCK_REALTIME)
-                now->tv_sec -= LATE;
+            CHANGE
             return result;
         }
-    """)
-    library = system.new_dir("late") / "late.so"
+    """.replace("CHANGE", change))
+    library = system.new_dir("clock") / "clock.so"
     run(["cc", "-shared", "-fPIC", "-o", library, source, "-ldl"])
     for path in (library, library.parent):
         path.chmod(0o755)
     needed = run(["ldd", binary()], check=False).stdout
-    yield {"LD_PRELOAD": " ".join([str(library)] + re.findall(r"=> (\S*lib(?:asan|tsan)\S*)", needed)),
+    return {"LD_PRELOAD": " ".join([str(library)] + re.findall(r"=> (\S*lib(?:asan|tsan)\S*)", needed)),
            "ASAN_OPTIONS": ":".join(filter(None, [os.environ.get("ASAN_OPTIONS"), "verify_asan_link_order=0"]))}
 
 
@@ -199,6 +205,7 @@ def test_what_a_killed_backup_left_goes(scratch):
         background.wait_for(lambda: backup_has_stopped(site), "pg_backup_stop")
         background.process.kill()
     resume_archiving(site, before)
+    shutil.rmtree(site.state_dir / "cache")  # or the next backup would take over what is there
     killed = {name.split("/")[1] for name in names(site, "/pack/")}
     site.pgvigil.run("expire")
     assert names(site, "/pack/"), "it may still live"
