@@ -18,6 +18,10 @@ struct decompress_context;
 struct decompress_context *decompress_new(void);
 void decompress_free(struct decompress_context *context);
 
+/* How long the frame is that these bytes begin with; ERROR_INTEGRITY if it is not whole. */
+bool decompress_frame_length(const void *bytes, size_t length, size_t *frame_length,
+                             struct error *err);
+
 /* Exactly one frame of `length` bytes to at most `capacity` bytes; ERROR_INTEGRITY if it is not one
  * whole frame or gives more. */
 bool decompress_frame(struct decompress_context *context, const void *frame, size_t length,

@@ -56,7 +56,8 @@ struct verify_finding {
     char *last;             /* of several the last, or NULL */
     uint64_t count;         /* of them, 1 or more */
     char *why;
-    bool known; /* what digest its stored bytes must have: */
+    bool inherent; /* it is what was stored: no other repository has it otherwise */
+    bool known;    /* what digest its stored bytes must have: */
     unsigned char sha256[DIGEST_SHA256_SIZE];
     uint64_t repaired;    /* so many of them are back */
     char *source;         /* the repository they came from, or NULL */

@@ -67,21 +67,28 @@ static bool decompress_prepare(struct decompress_context *context, struct error 
     return true;
 }
 
+bool decompress_frame_length(const void *bytes, size_t length, size_t *frame_length,
+                             struct error *err)
+{
+    /* The magic number first: zstd would take skippable frames and those of its own old formats. */
+    if (length < MAGIC_SIZE || bytes_get_u32(bytes) != FRAME_MAGIC)
+        return error_set(err, ERROR_INTEGRITY, "compressed data does not start a zstd frame");
+    *frame_length = ZSTD_findFrameCompressedSize(bytes, length);
+    if (ZSTD_isError(*frame_length))
+        return error_set(err, ERROR_INTEGRITY, "zstd frame is damaged or truncated: %s",
+                         ZSTD_getErrorName(*frame_length));
+    return true;
+}
+
 bool decompress_frame(struct decompress_context *context, const void *frame, size_t length,
                       void *out, size_t capacity, size_t *out_length, struct error *err)
 {
     size_t frame_length, result;
 
     context->failed = true; /* a stream that was under way has lost its place */
-    if (!decompress_prepare(context, err))
+    if (!decompress_prepare(context, err) ||
+        !decompress_frame_length(frame, length, &frame_length, err))
         return false;
-    /* The magic number first: zstd would take skippable frames and those of its own old formats. */
-    if (length < MAGIC_SIZE || bytes_get_u32(frame) != FRAME_MAGIC)
-        return error_set(err, ERROR_INTEGRITY, "compressed data does not start a zstd frame");
-    frame_length = ZSTD_findFrameCompressedSize(frame, length);
-    if (ZSTD_isError(frame_length))
-        return error_set(err, ERROR_INTEGRITY, "zstd frame is damaged or truncated: %s",
-                         ZSTD_getErrorName(frame_length));
     if (frame_length != length)
         return error_set(err, ERROR_INTEGRITY,
                          "zstd frame ends after %zu bytes, where %zu were to be", frame_length,

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "job/verify_backup.h"
+#include "job/verify_blocks.h"
 #include "job/verify_inventory.h"
 #include "job/verify_object.h"
 #include "job/verify_repair.h"
@@ -143,7 +144,8 @@ static bool check_all(struct verify_walk *walk, struct repository *siblings, str
     if (!verify_backup_check_parts(walk, err))
         return false;
     verify_wal_check(walk);
-    if (!verify_object_read_chosen(walk, err) || !verify_backup_check_maps(walk, err))
+    if (!verify_backup_choose_maps(walk, err) || !verify_object_read_chosen(walk, err) ||
+        !verify_backup_check_maps(walk, err))
         return false;
     sort_findings(walk->result);
     if (walk->request->mode == VERIFY_REPAIR && !repair(walk, siblings, err))
@@ -174,6 +176,7 @@ static bool verify_cluster(struct verifying *verifying, struct repository *repos
     sort_findings(result);
     sum_up(&walk);
     survey_free(walk.survey);
+    verify_blocks_free(walk.blocks);
     verify_inventory_free(&walk);
     pthread_mutex_destroy(&walk.mutex);
     return ok;

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "job/verify_blocks.h"
 #include "job/verify_map.h"
 #include "pgvigil/layout.h"
 #include "pgvigil/manifest.h"
@@ -160,6 +161,125 @@ static bool check_row(const struct manifest_file *file, void *context, struct er
                      file->path, layout_pack(&file->map.frame.pack, name));
 }
 
+/* The manifest's entry of a backup that can be looked into; else NULL. */
+static struct verify_entry *find_sound(const struct verify_walk *walk, int64_t run)
+{
+    char name[LAYOUT_NAME_SIZE];
+    const struct verify_entry *list = verify_walk_find(walk, layout_refs(run, name));
+    struct verify_entry *manifest = verify_walk_find(walk, layout_manifest(run, name));
+
+    return list == NULL || list->blamed || manifest == NULL || manifest->blamed ? NULL : manifest;
+}
+
+/* Was it not sound when it was read before? */
+static bool is_suspect(const struct verify_entry *entry)
+{
+    return entry->kind == TRAILER_PACK && entry->remembered && entry->checked == 0;
+}
+
+/* What becomes of a backup's data packs in this run. */
+struct outlook {
+    bool any; /* is chosen */
+    bool suspect;
+    const unsigned char *secret; /* that is known from a backup that shares packs; or NULL */
+};
+
+static struct outlook look_ahead(const struct verify_walk *walk, const struct refs *refs)
+{
+    struct outlook outlook = {.any = false};
+    char name[LAYOUT_NAME_SIZE];
+
+    for (size_t i = 0; i < refs->count; i++) {
+        const struct verify_entry *entry =
+            verify_walk_find(walk, layout_pack(&refs->packs[i].pack, name));
+
+        if (refs->packs[i].kind != REFS_DATA || entry == NULL || !entry->chosen)
+            continue;
+        outlook.any = true;
+        outlook.suspect = outlook.suspect || is_suspect(entry);
+        outlook.secret = outlook.secret != NULL ? outlook.secret : entry->secret;
+    }
+    return outlook;
+}
+
+/* NULL where the manifest cannot be read, which is told when its rows are. */
+static bool find_secret(struct verify_walk *walk, const struct backup_info *info,
+                        const unsigned char **secret, struct error *err)
+{
+    struct manifest *manifest;
+
+    *secret = NULL;
+    if (!manifest_fetch(walk->repository, info->run, info->manifest_sha256, walk->config->state_dir,
+                        &manifest, err)) {
+        const bool told = err->code == ERROR_INTEGRITY || err->code == ERROR_CONFIG ||
+                          err->code == ERROR_NOT_FOUND;
+
+        if (told)
+            error_clear(err);
+        return told;
+    }
+    *secret = verify_blocks_secret(walk->blocks, manifest_meta(manifest)->secret);
+    manifest_free(manifest);
+    return true;
+}
+
+static void want_blocks(const struct verify_walk *walk, const struct refs *refs,
+                        const unsigned char *secret)
+{
+    char name[LAYOUT_NAME_SIZE];
+
+    for (size_t i = 0; i < refs->count; i++) {
+        struct verify_entry *entry =
+            verify_walk_find(walk, layout_pack(&refs->packs[i].pack, name));
+
+        if (refs->packs[i].kind == REFS_DATA && entry != NULL && entry->secret == NULL)
+            entry->secret = secret;
+    }
+}
+
+static bool choose_maps(struct verify_walk *walk, const struct backup_info *info,
+                        struct verify_entry *manifest, bool newest, struct error *err)
+{
+    struct refs refs = REFS_INIT;
+    bool ok = refs_fetch(walk->repository, info->run, info->refs_sha256, &refs, err);
+
+    if (!ok && (err->code == ERROR_INTEGRITY || err->code == ERROR_NOT_FOUND)) {
+        error_clear(err); /* told when it is read */
+        return true;
+    }
+    if (ok) {
+        struct outlook outlook = look_ahead(walk, &refs);
+
+        manifest->mapped = walk->request->extent == VERIFY_ALL || outlook.suspect ||
+                           (newest && (manifest->chosen || outlook.any));
+        if (manifest->mapped && outlook.any && outlook.secret == NULL)
+            ok = find_secret(walk, info, &outlook.secret, err);
+        if (manifest->mapped)
+            want_blocks(walk, &refs, outlook.secret);
+    }
+    refs_free(&refs);
+    return ok;
+}
+
+bool verify_backup_choose_maps(struct verify_walk *walk, struct error *err)
+{
+    const struct catalog *catalog = walk->survey->catalog;
+    bool each = walk->request->extent == VERIFY_ALL, newest = true;
+    bool ok = verify_blocks_new(walk->config->state_dir, &walk->blocks, err);
+
+    for (size_t i = 0; i < walk->count; i++)
+        each = each || is_suspect(&walk->entries[i]);
+    for (size_t i = catalog->count; ok && (each || newest) && i-- > 0;) {
+        struct verify_entry *manifest = find_sound(walk, catalog->backups[i]->run);
+
+        if (manifest == NULL)
+            continue;
+        ok = process_check(err) && choose_maps(walk, catalog->backups[i], manifest, newest, err);
+        newest = false;
+    }
+    return ok;
+}
+
 enum extent { ROWS, ROWS_AND_MAPS };
 
 static bool check_manifest(struct verify_walk *walk, const struct backup_info *info,
@@ -219,20 +339,14 @@ static void blame_maps(struct verify_walk *walk, const struct backup_info *info,
 bool verify_backup_check_maps(struct verify_walk *walk, struct error *err)
 {
     const struct catalog *catalog = walk->survey->catalog;
-    char name[LAYOUT_NAME_SIZE];
 
-    /* Backups share most of their maps. From the newest on, whose maps are read in any case. */
     for (size_t i = catalog->count; i-- > 0;) {
         const struct backup_info *info = catalog->backups[i];
-        const struct verify_entry *entry = verify_walk_find(walk, layout_manifest(info->run, name));
-        const bool all = walk->request->extent == VERIFY_ALL || walk->result->backups_mapped == 0;
-        const struct verify_entry *list;
-        char refs[LAYOUT_NAME_SIZE];
+        const struct verify_entry *entry = find_sound(walk, info->run);
 
-        list = verify_walk_find(walk, layout_refs(info->run, refs));
-        if (entry == NULL || !entry->chosen || entry->blamed || list == NULL || list->blamed)
+        if (entry == NULL || (!entry->chosen && !entry->mapped))
             continue;
-        if (check_manifest(walk, info, all ? ROWS_AND_MAPS : ROWS, err)) {
+        if (check_manifest(walk, info, entry->mapped ? ROWS_AND_MAPS : ROWS, err)) {
             walk->result->backups_mapped++;
             continue;
         }

@@ -9,9 +9,10 @@
 #include "pgvigil/refs.h"
 
 /* Reads each root and leaf: they are those of their files, each run of blocks lies within a data pack of
- * the list, and runs of zeros have the digests of zeros. ERROR_INTEGRITY names file and pack; a pack that
+ * the list, and runs of zeros have the digests of zeros. A pack whose blocks were read (verify_blocks.h) and
+ * are others than the map says becomes a finding. ERROR_INTEGRITY names file and pack; a pack that
  * is gone is ERROR_NOT_FOUND. Reads all map packs of the list, 1/1000 of the database. */
-bool verify_map_check(const struct verify_walk *walk, struct manifest *manifest,
-                      const struct refs *refs, struct error *err);
+bool verify_map_check(struct verify_walk *walk, struct manifest *manifest, const struct refs *refs,
+                      struct error *err);
 
 #endif

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "job/verify_blocks.h"
 #include "pgvigil/decompress.h"
 #include "pgvigil/digest.h"
 #include "pgvigil/layout.h"
@@ -23,6 +24,9 @@
 #define PARTIAL_DIGEST 8                      /* bytes of the digest in a partial segment's name */
 
 struct verify_reader {
+    struct verify_blocks *blocks; /* NULL: no digests are noted */
+    struct verify_blocks_pack noted;
+    unsigned char *frame; /* PACK_FRAME_RAW bytes */
     struct buffer pack;
     struct decompress_context *decompress;
     struct digest_sha256 *raw;         /* of all raw bytes */
@@ -36,6 +40,7 @@ struct verify_reader *verify_object_reader(void)
 
     reader->decompress = decompress_new();
     reader->raw = digest_sha256_new();
+    reader->frame = mem_alloc(PACK_FRAME_RAW);
     return reader;
 }
 
@@ -44,6 +49,8 @@ void verify_object_free_reader(struct verify_reader *reader)
     if (reader == NULL)
         return;
     buffer_free(&reader->pack);
+    verify_blocks_free_pack(&reader->noted);
+    free(reader->frame);
     decompress_free(reader->decompress);
     digest_sha256_free(reader->raw);
     free(reader);
@@ -101,17 +108,43 @@ static enum object_coding coding_of(enum trailer_kind kind)
     }
 }
 
+/* Frame by frame, of a data pack, noting the digests. */
+static bool note_blocks(struct verify_reader *reader, struct verify_entry *entry, struct error *err)
+{
+    const struct buffer *pack = &reader->pack;
+
+    verify_blocks_begin(&reader->noted);
+    for (size_t at = 0, length; at < pack->length; at += length) {
+        size_t raw;
+
+        if (!decompress_frame_length(pack->data + at, pack->length - at, &length, err) ||
+            !decompress_frame(reader->decompress, pack->data + at, length, reader->frame,
+                              PACK_FRAME_RAW, &raw, err))
+            return false;
+        verify_blocks_frame(&reader->noted, (uint32_t)at, (uint32_t)length, reader->frame, raw,
+                            entry->secret);
+    }
+    return verify_blocks_keep(reader->blocks, &reader->noted, entry, err);
+}
+
+static bool decode_pack(struct verify_reader *reader, struct error *err)
+{
+    decompress_start(reader->decompress, DECOMPRESS_ANY, UINT64_MAX, discard, NULL);
+    return decompress_feed(reader->decompress, reader->pack.data, reader->pack.length, err) &&
+           decompress_finish(reader->decompress, err);
+}
+
 /* All frames of a pack can be decoded. */
-static bool read_pack(struct repository *repository, const struct verify_entry *entry,
+static bool read_pack(struct repository *repository, struct verify_entry *entry,
                       struct verify_reader *reader, struct trailer *trailer, struct error *err)
 {
+    const bool noted = reader->blocks != NULL && entry->secret != NULL;
+
     buffer_clear(&reader->pack);
     if (!object_get_buffer(repository, entry->name, TRAILER_PACK, OBJECT_PLAIN,
                            PACK_SIZE - TRAILER_SIZE, &reader->pack, trailer, err))
         return false;
-    decompress_start(reader->decompress, DECOMPRESS_ANY, UINT64_MAX, discard, NULL);
-    return (decompress_feed(reader->decompress, reader->pack.data, reader->pack.length, err) &&
-            decompress_finish(reader->decompress, err)) ||
+    return (noted ? note_blocks(reader, entry, err) : decode_pack(reader, err)) ||
            error_context(err, "object \"%s\" in repository \"%s\" cannot be decoded", entry->name,
                          repository->name);
 }
@@ -166,7 +199,7 @@ static bool check_raw(const struct repository *repository, const struct verify_e
                      entry->name, repository->name);
 }
 
-static bool read_decoded(struct repository *repository, const struct verify_entry *entry,
+static bool read_decoded(struct repository *repository, struct verify_entry *entry,
                          struct verify_reader *reader, struct trailer *trailer, struct error *err)
 {
     unsigned char digest[DIGEST_SHA256_SIZE];
@@ -285,6 +318,7 @@ static bool read_some(struct workers *workers, int number, void *context, struct
     size_t i;
 
     (void)number;
+    reader->blocks = walk->blocks;
     while (ok && (i = atomic_fetch_add(&reading->next, 1)) < walk->count) {
         struct verify_entry *entry = &walk->entries[i];
 

@@ -6,8 +6,8 @@
 
 #include "job/verify_walk.h"
 
-/* Reads all that is chosen, with several threads; what is damaged becomes findings. Memory is one pack a
- * thread. */
+/* Reads all that is chosen, with several threads; what is damaged becomes findings. The digests of blocks
+ * are noted where they are wanted. Memory is one pack a thread. */
 bool verify_object_read_chosen(struct verify_walk *walk, struct error *err);
 
 /* One object: ERROR_INTEGRITY if it is damaged or another one than before, ERROR_NOT_FOUND if it has gone.

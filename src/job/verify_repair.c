@@ -144,6 +144,10 @@ static bool repair_object(const struct repairing *repairing, struct verify_findi
     struct verify_entry wanted = wanted_entry(repairing, finding, name);
     bool removed;
 
+    if (finding->inherent) {
+        finding->repair_failure = mem_strdup("its copies are the same");
+        return true;
+    }
     if (!was_removed(repairing, finding, &removed, err))
         return false;
     if (removed) {

@@ -20,12 +20,17 @@ struct verify_entry {
     bool read;              /* has been, and is sound */
     bool sealed;            /* but encrypted for keys that are not here */
     bool blamed;            /* has a finding */
+    bool mapped;            /* a manifest: the maps of its backup are to be read, too */
     bool listed;            /* its stored bytes are known to have this digest: */
     unsigned char listed_sha256[DIGEST_SHA256_SIZE];
     int64_t checked; /* when this host last found it sound, microseconds since 1970; 0: it has
                                never, or something was wrong since */
     bool remembered; /* what it was when it was sound: */
     unsigned char sha256[DIGEST_SHA256_SIZE]; /* see verify_memory.h */
+    /* Of a data pack, see verify_blocks.h: */
+    const unsigned char *secret; /* its digests are to be noted; or NULL */
+    uint64_t digests;
+    uint32_t frames; /* 0: they are not */
 };
 
 struct verify_walk {
@@ -39,6 +44,7 @@ struct verify_walk {
     struct verify_entry *entries; /* ascending by name */
     size_t count, capacity;
     struct survey *survey;
+    struct verify_blocks *blocks;
     pthread_mutex_t mutex; /* guards result and memory while objects are read */
 };
 

@@ -10,7 +10,7 @@ import subprocess
 
 import pytest
 from backup_tools import snapshot
-from forge import BLOCK, Copy, Forgery, bomb, compress, pack_up, remove, seconds_of
+from forge import BLOCK, Copy, Forgery, bomb, compress, pack_up, remove, seconds_of, text_of
 from harness import Completed, HarnessError, Site, own, system
 
 pytestmark = pytest.mark.alone  # another repository would help out
@@ -392,6 +392,24 @@ def test_verify_reads_maps(forgery, case, said):
     assert found["object"].endswith("/manifest.sqlite.zst") and found["fault"] == "damaged"
     assert said in found["why"] and FILE in found["why"]
     assert found["lost_backups"] == [forgery.run]
+
+
+@pytest.mark.parametrize("case, said", [
+    ("a wrong digest", "it has another digest"), ("runs swapped", "it has another digest"),
+    ("a frame within a frame", "there is no such frame"), ("a frame that is too short", "the frame has only 1 blocks"),
+    ("other blocks", "it has another digest")])
+def test_verify_compares_blocks(forgery, case, said):
+    """The pack is whole by its trailer, and the map by its own; they do not fit each other. No copy mends that."""
+    make = data_frame(os.urandom(32 * BLOCK)) if case == "other blocks" else MAPS[case][0]
+    make(forgery)
+    run, number = forgery.leaf(forgery.root(FILE).places[0]).runs[0][:2]
+    forgery.commit()
+    for args in (), (), ("--all", "--repair"):
+        result = forgery.copy.pgvigil.json("verify", *args, check=4)["repositories"][0]["clusters"][0]
+        (found,) = result["findings"]
+        assert found["object"] == f"pack/{text_of(run)}/{number:08}.zst" and found["fault"] == "damaged"
+        assert f"of file \"{FILE}\" is not what its map says: {said}" in found["why"]
+        assert found["lost_backups"] == [forgery.run] and found["repaired"] == 0
 
 
 def test_a_map_frame_of_a_gigabyte(forgery):
