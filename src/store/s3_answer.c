@@ -43,7 +43,8 @@ static const struct {
                               "changes requests on their way"},
     {"AccessDenied",
      "pgvigil needs the rights s3:GetObject, s3:PutObject and s3:ListBucket "
-     "(without the last one S3 does not tell an absent object from a forbidden one)"},
+     "(without the last one S3 does not tell an absent object from a forbidden one), and "
+     "s3:DeleteObject to remove anything"},
     {"ExpiredToken", "the credentials have expired: renew them"},
     {"TokenRefreshRequired", "the credentials have expired: renew them"},
     {"InvalidStorageClass", "the server has no such storage_class"},

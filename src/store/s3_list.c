@@ -183,6 +183,8 @@ static bool s3_remove_refused(const struct s3_xml_element *element, void *contex
               store->base.url, code);
     if (message[0])
         error_detail(err, "the server says: %s", message);
+    if (strcmp(code, "AccessDenied") == 0)
+        error_hint(err, "removing objects needs the right s3:DeleteObject");
     if (strcmp(code, "InternalError") == 0 || strcmp(code, "SlowDown") == 0)
         error_transient(err, 0);
     return false;

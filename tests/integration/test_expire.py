@@ -46,6 +46,12 @@ def take(site, *args):
     return max(backups(site))
 
 
+def sources(site, backup):
+    """The runs that stored the packs which it needs."""
+    (path,) = site.repository.glob(f"*/*/backup/{backup}/refs.zst")
+    return {line.split("/")[1] for line in run(["zstd", "-dqc", path]).stdout.splitlines()[1:]}
+
+
 def fates(site, *args):
     found = site.pgvigil.json("expire", "--dry-run", *args)["repositories"][0]["clusters"]
     return {one["id"]: one["fate"] for one in found[0]["backups"]}
@@ -128,6 +134,20 @@ def test_packs_of_a_backup_that_has_gone_stay_for_those_that_share_them(scratch)
     restored = site.restore("again")
     assert restored.scalar("select count(*) from t") == 1001
     restored.stop()
+
+
+def test_nothing_is_built_on_what_is_marked(scratch):
+    """Not even by a host that knows no other backup: here one came from another host."""
+    site = make(scratch)
+    first = take(site)
+    own = site.state_dir
+    site.write_config({"cluster": {"state_dir": scratch.mkdir("another-host")}})
+    second = take(site)
+    assert fates(site)[first] == "waits"
+    site.write_config({"cluster": {"state_dir": own}})
+    site.pgvigil.run("backup")
+    third = max(backups(site))
+    assert sources(site, third) == {second, third}
 
 
 def test_what_is_marked_can_be_restored_until_it_goes(scratch):
@@ -220,6 +240,49 @@ def test_what_a_killed_backup_left_goes(scratch):
     assert list(backups(site)) == [complete]
 
 
+def test_it_needs_no_private_key(scratch):
+    key, certificate = scratch.path / "key.pem", scratch.path / "certificate.pem"
+    run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "30",
+         "-subj", "/CN=backup", "-keyout", key, "-out", certificate])
+    for path in (key, certificate):
+        system.own(path)
+    site = Site(scratch, wal_segsize=1, config={"retention": {"window": "1 s"}, "encryption": {
+        "recipients": certificate, "identity": None}})
+    first = take(site)
+    site.cluster.switch_wal()
+    second = take(site)
+    assert names(site, "/pack/") and all(name.endswith(".cms") for name in names(site, "/pack/"))
+    expire_twice(site)
+    assert list(backups(site)) == [second] and not names(site, f"/pack/{first}/")
+    site.write_config({"encryption": {"identity": key}})
+    site.restore("restored").stop()
+
+
+@pytest.mark.parametrize("where", ["backup", "pack"])
+def test_without_the_right_to_delete(scratch, where):
+    """It says so, and what is listed is whole; with the right it goes on."""
+    site = make(scratch)
+    first, second = take(site), take(site)
+    age(site)
+    place = next(site.repository.glob(f"*/*/{where}/{first}"))
+    place.chmod(0o500)
+    before = names(site, "/pack/") + names(site, "/backup/") + names(site, "/wal/")
+    done = site.pgvigil.run("expire", check=3)
+    assert_says(done, "could not remove", "must belong to the user")
+    left = names(site, "/pack/") + names(site, "/backup/") + names(site, "/wal/")
+    if where == "backup":
+        assert sorted(backups(site)) == [first, second] and left == before
+        site.restore("first", "--backup", first, "--target", "immediate").stop()
+    else:
+        assert list(backups(site)) == [second] and set(names(site, "/pack/")) <= set(before)
+    site.pgvigil.run("verify", "--all")
+    place.chmod(0o700)
+    age(site)
+    site.pgvigil.run("expire")
+    assert list(backups(site)) == [second] and not names(site, f"/pack/{first}/")
+    site.pgvigil.run("verify", "--all")
+
+
 def test_damage_stops_it(scratch):
     site = make(scratch)
     first, second = take(site), take(site)
@@ -263,19 +326,15 @@ def test_nothing_is_built_on_packs_whose_lock_ends_before(scratch):
     site.write_config({"repository local": {"object_lock": "governance 1 d"}})
     site.cluster.sql("create table t as select generate_series(1, 1000) i")
 
-    def sources(backup):
-        (path,) = site.repository.glob(f"*/*/backup/{backup}/refs.zst")
-        return {line.split("/")[1] for line in run(["zstd", "-dqc", path]).stdout.splitlines()[1:]}
-
     with late_clock(scratch, 30 * HOUR) as env:
         site.pgvigil.run("backup", env=env)
     (old,) = backups(site)
     site.pgvigil.run("backup")
     _, second = sorted(backups(site))
-    assert sources(old) == {old} and sources(second) == {second}
+    assert sources(site, old) == {old} and sources(site, second) == {second}
     site.pgvigil.run("backup")
     third = max(backups(site))
-    assert sources(third) == {second, third}
+    assert sources(site, third) == {second, third}
 
 
 def make_two(scratch, west=None, east=None, retention=None):

@@ -7,12 +7,13 @@ import os
 import re
 import threading
 import time
+import urllib.parse
 
 import pytest
 from backup_tools import assert_says
 from harness import (Ledger, Oracle, Pgvigil, Site, assert_amcheck, assert_restored, assert_verifybackup, compare_directories,
                      config_text, decode_repository, format_lsn, run, s3, write_file)
-from harness.proxy import FaultProxy
+from harness.proxy import FaultProxy, answer
 
 SERVERS = ("rgw", "swift")
 
@@ -250,6 +251,38 @@ def test_a_right_is_missing(scratch, rgw, missing):
     site = make(scratch, rgw.section(bucket, user="bob"), init=False, settings={"archive_command": "/bin/true"})
     done = site.pgvigil.run("init", check=3)
     assert_says(done, "403 AccessDenied", "s3:ListBucket")
+
+
+def test_expire_needs_a_fourth(scratch, rgw):
+    """Without it nothing goes, and it says what it lacks. Marks are made two hours old on their way here."""
+    bucket = rgw.bucket()
+    allow(rgw, bucket, RIGHTS)
+    client = rgw.client()
+
+    def backdated(exchange):
+        query = {"list-type": 2, "prefix": urllib.parse.unquote(re.search(r"prefix=([^&]*)", exchange.path)[1])}
+        text = client.request("GET", f"/{bucket}", query)[2].decode()
+        past = time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime(time.time() - 3 * 3600))
+        answer(200, body=re.sub(r"(<LastModified>)[^<]*", rf"\g<1>{past}", text))(exchange)
+
+    with FaultProxy(rgw.port) as proxy:
+        site = make(scratch, rgw.section(bucket, user="bob", endpoint=proxy.endpoint))
+        site.write_config({"retention": {"window": "1 s"}})
+        for _ in range(2):
+            site.pgvigil.run("backup", "--full")
+            time.sleep(1.1)
+        site.pgvigil.run("expire")
+        before = set(client.list(bucket, "vigil/main/"))
+        assert [name for name in before if "/expire/" in name], "one is marked"
+        proxy.on("GET", r"prefix=[^&]*expire", backdated, times=None)
+        done = site.pgvigil.run("expire", check=3)
+        assert_says(done, "could not remove", "AccessDenied", "s3:DeleteObject")
+        assert before <= set(client.list(bucket, "vigil/main/"))
+        site.pgvigil.run("verify", "--all")
+        allow(rgw, bucket, (*RIGHTS, "s3:DeleteObject"))
+        done = site.pgvigil.run("expire")
+        assert_says(done, "removed 1 backup", hint=False)
+        site.pgvigil.run("verify", "--all")
 
 
 # -- bad configurations -----------------------------------------------------------------------------------------------
