@@ -384,6 +384,25 @@ def test_restore_takes_what_is_whole(scratch, part, how):
     assert site.pgvigil.run("restore", "--to", scratch.path / "none", check=4).stderr
 
 
+def test_restore_where_one_lacks_wal(scratch):
+    """What is asked for is refused, not cut short, by a repository with a gap; how to get it from the other is said."""
+    site = make(scratch)
+    site.backup()
+    segments = [site.cluster.switch_wal(archived=True) for _ in range(3)]
+    site.cluster.stop()
+    (gone,) = site.places["west"].rglob(keys.stored(f"{segments[1]}.zst"))
+    gone.unlink()
+    place = scratch.path / "refused"
+    done = site.pgvigil.run("restore", "--to", place, check=1)
+    assert_says(done, segments[1], 'missing from repository "west"', "pgvigil copy --to west", "--repository")
+    assert not place.exists()
+    restore_from(site, "east", "from-east").stop()
+    alone = site.pgvigil.run("restore", "--to", place, "--repository", "west", check=1)
+    assert "copy --to" not in alone.stderr
+    site.pgvigil.run("copy", "--to", "west")
+    site.restore("again").stop()
+
+
 def test_restore_without_one(scratch):
     site = make(scratch)
     site.backup()
