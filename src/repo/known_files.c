@@ -101,7 +101,9 @@ static bool take_meta(struct bytes_reader *reader, struct known_files_meta *meta
     memcpy(meta->secret, secret, sizeof(meta->secret));
     memcpy(meta->manifest_sha256, digest, sizeof(meta->manifest_sha256));
     memcpy(meta->clock.boot, boot, sizeof(meta->clock.boot));
-    return meta->clock.boot[sizeof(meta->clock.boot) - 1] == '\0';
+    return meta->clock.boot[sizeof(meta->clock.boot) - 1] == '\0' && meta->started >= SETTLED &&
+           meta->started <= INT64_MAX / 1000 && meta->clock.offset > INT64_MIN / 2 &&
+           meta->clock.offset < INT64_MAX / 2;
 }
 
 void known_files_add(const struct known_file *file, struct buffer *out)
