@@ -8,9 +8,11 @@ import time
 
 import pytest
 from backup_tools import Background, backups, make_endless
-from harness import Site, run, system
+from harness import Site, keys, run, system
 from test_changes import assert_whole, refs, take
 from test_expire import RIPE, late_clock, preloaded_clock
+
+pytestmark = pytest.mark.directory  # where a test sees what is stored at once, and can make it old
 
 MB = 1024 * 1024
 PACK = 31 * MB  # what one holds of what cannot be compressed, or a little more
@@ -158,7 +160,6 @@ def age(site, seconds, but=None):
             os.utime(path, (time.time() - seconds,) * 2)
 
 
-@pytest.mark.directory
 def test_what_expire_has_marked_is_left_alone(quiet):
     quiet.write_config({"retention": {"window": "30 d"}})
     make_ballast(quiet, 40)
@@ -173,7 +174,6 @@ def test_what_expire_has_marked_is_left_alone(quiet):
     assert_whole(quiet, second, copy)
 
 
-@pytest.mark.directory
 def test_expire_leaves_what_is_being_taken_over(quiet):
     """While the next backup is under way, and what it needs of it when that is done."""
     quiet.write_config({"retention": {"window": "30 d"}})
@@ -195,13 +195,12 @@ def test_expire_leaves_what_is_being_taken_over(quiet):
         age(quiet, RIPE)
         quiet.pgvigil.run("expire")
     needed = {name for name, *_ in refs(quiet, last)}
-    assert {str(path.relative_to(quiet.repository)).split("/", 2)[2]
+    assert {str(path.relative_to(quiet.repository)).split("/", 2)[2].removesuffix(keys.SUFFIX)
             for path in quiet.repository.glob("*/*/pack/*/*")} == needed
     assert dead in runs_of(quiet, last) and len([name for name in needed if f"/{dead}/" in name]) < 3
     assert_whole(quiet, last, copy)
 
 
-@pytest.mark.directory
 def test_one_that_was_only_asleep_may_not_commit(scratch, quiet):
     """Its lease has lapsed when it wakes up: others have taken over what it stored, and expire has been there."""
     quiet.write_config({"retention": {"window": "30 d"}})
@@ -235,7 +234,6 @@ def quiet_config(site, state):
     site.write_config({"cluster": {"state_dir": before}})
 
 
-@pytest.mark.directory
 def test_packs_whose_lock_ends_before_are_left_alone(scratch, quiet):
     quiet.write_config({"repository local": {"object_lock": "governance 1 d"}})
     make_ballast(quiet, 40)
@@ -252,17 +250,17 @@ def make_keys(scratch, name):
     return [system.own(path) for path in (key, certificate)]
 
 
-@pytest.mark.parametrize("keys", ["the same", "others"])
-def test_without_the_private_key(scratch, make_site, keys):
+@pytest.mark.parametrize("which", ["the same", "others"])
+def test_without_the_private_key(scratch, make_site, which):
     """Also when it is for others that is encrypted now: they could not read the older packs."""
     old, new = make_keys(scratch, "old"), make_keys(scratch, "new")
     site = make_site(config={"encryption": {"recipients": old[1]}})
     make_ballast(site, 40)
     dead = kill(site, 1)
-    key, certificate = old if keys == "the same" else new
+    key, certificate = old if which == "the same" else new
     site.write_config({"encryption": {"recipients": certificate}})
     second, done, copy = take(site)
     taken_over = f"goes on where backup {dead} was interrupted" in done.stderr
-    assert taken_over == (keys == "the same") and (second["stored_bytes"] < 20 * MB) == taken_over
+    assert taken_over == (which == "the same") and (second["stored_bytes"] < 20 * MB) == taken_over
     site.write_config({"encryption": {"identity": key}})
     assert_whole(site, second, copy)
