@@ -45,6 +45,7 @@ struct survey_window {
     const struct backup_info *oldest, *newest; /* by stop LSN */
     uint32_t timeline;                         /* the newest one that recovery can follow */
     uint64_t end_lsn;                          /* behind the last segment without a gap */
+    uint32_t end_timeline;                     /* whose segment that is */
     bool any_transaction;                      /* did one commit or abort behind newest's stop? */
     int64_t last_transaction;                  /* when the last one did, microseconds since 1970 */
     bool sealed; /* that WAL is encrypted for keys that are not here: nobody can tell */

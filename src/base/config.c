@@ -248,6 +248,30 @@ static bool config_check_repository(const struct config *config,
                                repository->line, repository->name, wrong);
 }
 
+static bool config_same_place(const struct config_repository *one,
+                              const struct config_repository *other)
+{
+    const char *endpoint = one->endpoint ? one->endpoint : "";
+
+    return strcmp(one->url, other->url) == 0 &&
+           strcmp(endpoint, other->endpoint ? other->endpoint : "") == 0;
+}
+
+/* Of different spellings of a place its id tells, once it is asked. */
+static bool config_check_places(const struct config *config, struct error *err)
+{
+    const struct config_repository *repositories = config->repositories;
+
+    for (size_t i = 0; i < config->repository_count; i++)
+        for (size_t j = 0; j < i; j++)
+            if (config_same_place(&repositories[j], &repositories[i]))
+                return error_set(err, ERROR_CONFIG,
+                                 "%s, line %d: repository \"%s\" is at the same place as \"%s\"",
+                                 config->path, repositories[i].line, repositories[i].name,
+                                 repositories[j].name);
+    return true;
+}
+
 static bool config_check_sync(const struct config *config, struct error *err)
 {
     int sync = 0;
@@ -346,7 +370,7 @@ static bool config_check_complete(const struct config_reader *reader, struct err
                          "%s: section [encryption] has \"identity_passphrase_file\", but no "
                          "\"identity\"",
                          config->path);
-    return config_check_sync(config, err) &&
+    return config_check_places(config, err) && config_check_sync(config, err) &&
            config_check_retention(reader->config, config_section_line(reader, "retention"), err);
 }
 

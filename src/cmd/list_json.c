@@ -133,6 +133,7 @@ static json_t *make_window(const struct survey_window *window)
     json_out_put(object, "newest_backup", run_of(window->newest));
     json_out_put(object, "timeline", json_integer(window->timeline));
     json_out_put(object, "to_lsn", lsn_of(window->end_lsn));
+    json_out_put(object, "to_timeline", json_integer(window->end_timeline));
     json_out_put(object, "last_transaction",
                  window->any_transaction ? moment_of(window->last_transaction) : json_null());
     return object;

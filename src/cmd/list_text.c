@@ -158,7 +158,7 @@ static void print_window(const struct survey_window *window, struct buffer *out)
         buffer_append_format(out, "      to the end of backup %s (no transaction since)\n",
                              layout_run_text(window->newest->run, run));
     buffer_append_format(out, "    with WAL up to %s on timeline %" PRIu32 "\n",
-                         wal_format_lsn(window->end_lsn, lsn), window->timeline);
+                         wal_format_lsn(window->end_lsn, lsn), window->end_timeline);
 }
 
 static void print_windows(const struct survey *survey, struct buffer *out)

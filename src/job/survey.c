@@ -52,13 +52,13 @@ uint32_t survey_target_timeline(const struct survey *survey, const struct backup
     return target;
 }
 
-static void join_window(struct survey *survey, const struct backup_info *info, uint32_t timeline,
-                        uint64_t end_lsn)
+static void join_window(struct survey *survey, const struct backup_info *info,
+                        const struct history *history, uint64_t end_lsn)
 {
     for (size_t i = 0; i < survey->window_count; i++) {
         struct survey_window *window = &survey->windows[i];
 
-        if (window->timeline != timeline || window->end_lsn != end_lsn)
+        if (window->timeline != history->timeline || window->end_lsn != end_lsn)
             continue;
         if (info->stop_lsn < window->oldest->stop_lsn)
             window->oldest = info;
@@ -66,8 +66,12 @@ static void join_window(struct survey *survey, const struct backup_info *info, u
             window->newest = info;
         return;
     }
-    survey->windows[survey->window_count++] = (struct survey_window){
-        .oldest = info, .newest = info, .timeline = timeline, .end_lsn = end_lsn};
+    survey->windows[survey->window_count++] =
+        (struct survey_window){.oldest = info,
+                               .newest = info,
+                               .timeline = history->timeline,
+                               .end_lsn = end_lsn,
+                               .end_timeline = history_timeline_at(history, end_lsn - 1)};
 }
 
 static bool find_last_transaction(struct survey *survey, struct wal_scan *scan,
@@ -115,7 +119,7 @@ static bool find_windows(struct repository *repository, struct survey *survey,
             survey_target_timeline(survey, backup->info) != timeline->timeline)
             continue;
         wal_scan_reach(scan, backup->info->stop_lsn - 1, &reach);
-        join_window(survey, backup->info, timeline->timeline,
+        join_window(survey, backup->info, wal_scan_history(scan),
                     reach.missing * survey->wal.segment_size);
     }
     bool ok = true;

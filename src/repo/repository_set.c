@@ -93,6 +93,26 @@ static bool open_wanted(struct repository_set *set, const bool *wanted, uint64_t
     return true;
 }
 
+/* One place under two names would count as two that have a segment. */
+static bool check_apart(const struct repository_set *set, struct error *err)
+{
+    for (size_t i = 0; i < set->count; i++)
+        for (size_t j = 0; j < i; j++) {
+            const struct repository *one = set->members[j].repository;
+            const struct repository *other = set->members[i].repository;
+
+            if (one == NULL || other == NULL || strcmp(one->id, other->id) != 0)
+                continue;
+            error_set(err, ERROR_CONFIG,
+                      "repositories \"%s\" and \"%s\" are the same one, with id %s", one->name,
+                      other->name, one->id);
+            return error_hint(err,
+                              "one copy is lost with its place: give each a \"url\" of its own, "
+                              "and never copy a pgvigil.json");
+        }
+    return true;
+}
+
 static size_t count_open(const struct repository_set *set)
 {
     size_t open = 0;
@@ -134,6 +154,7 @@ static bool open_enough(struct repository_set *set, enum repository_set_patience
         ok = open_wanted(set, wanted, system_identifier, deadline, err);
     }
     free(wanted);
+    ok = ok && check_apart(set, err);
     if (ok && count_open(set) == 0) {
         *err = set->members[0].error;
         ok = false;

@@ -208,6 +208,10 @@ START_TEST(test_sections)
                  "/x: \"require\" in section [archive] is 2, but fewer repositories have \"copy = "
                  "sync\"",
                  NULL);
+    expect_error(SMALLEST "[repository east]\nurl=s3://b/p\nendpoint=http://one\n"
+                          "[repository west]\nurl=s3://b/p\nendpoint=http://two\n"
+                          "[repository south]\nurl=s3://b/p\nendpoint=http://one\n",
+                 "/x, line 11: repository \"south\" is at the same place as \"east\"", NULL);
 }
 END_TEST
 

@@ -93,6 +93,24 @@ START_TEST(every_repository_gets_it)
 }
 END_TEST
 
+/* Two names for one place would be taken for two that have it. */
+START_TEST(one_place_is_no_two_repositories)
+{
+    char *place = mem_printf("%s/r2", root), *away = mem_printf("%s/away", root);
+    char *pin = mem_printf("%s/repository/r2", config->state_dir);
+
+    config->archive.require = 2;
+    ck_assert_int_eq(rename(place, away), 0);
+    ck_assert_int_eq(symlink("r1", place), 0);
+    ck_assert_int_eq(unlink(pin), 0);
+    ck_assert(!ship(SEGMENT));
+    ck_refused(ERROR_CONFIG, "repositories \"r1\" and \"r2\" are the same one");
+    free(pin);
+    free(place);
+    free(away);
+}
+END_TEST
+
 /* A push that failed half-way is completed by the next one. */
 START_TEST(one_repository_fewer_than_required_is_no_success)
 {
@@ -294,6 +312,7 @@ Suite *ship_suite(void)
 
     tcase_add_checked_fixture(tests, set_up, tear_down);
     tcase_add_test(tests, every_repository_gets_it);
+    tcase_add_test(tests, one_place_is_no_two_repositories);
     tcase_add_test(tests, one_repository_fewer_than_required_is_no_success);
     tcase_add_test(tests, one_repository_more_than_required_may_wait);
     tcase_add_test(tests, what_cannot_be_paid_keeps_nothing_else_back);

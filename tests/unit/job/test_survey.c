@@ -266,6 +266,22 @@ START_TEST(promotion)
     ck_assert_uint_eq(survey->timelines[1].gap_count, 0);
     ck_assert_uint_eq(survey->window_count, 1);
     check_window(survey, 0, RUN, RUN + 60, 2, 9);
+    ck_assert_uint_eq(survey->windows[0].end_timeline, 2);
+    survey_free(survey);
+}
+END_TEST
+
+/* What can be followed, and where it ends, are two timelines when WAL of the older one is missing. */
+START_TEST(a_gap_before_the_promotion)
+{
+    put_segments(1, 1, 3);
+    put_segments(2, 5, 8);
+    archive_store_history(repository, 2, LEFT_IN_5);
+    put_backup(RUN, 1, 2, 2);
+    struct survey *survey = look();
+    ck_assert_uint_eq(survey->window_count, 1);
+    check_window(survey, 0, RUN, RUN, 2, 4);
+    ck_assert_uint_eq(survey->windows[0].end_timeline, 1);
     survey_free(survey);
 }
 END_TEST
@@ -404,6 +420,7 @@ Suite *survey_suite(void)
     tcase_add_test(tests, stop_on_a_border);
     tcase_add_test(tests, last_transaction);
     tcase_add_test(tests, promotion);
+    tcase_add_test(tests, a_gap_before_the_promotion);
     tcase_add_test(tests, left_behind);
     tcase_add_test(tests, gaps_where_timelines_part);
     tcase_add_test(tests, old_wal_is_no_gap);
