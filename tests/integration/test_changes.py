@@ -241,7 +241,6 @@ def test_another_cluster_of_the_same_name(scratch, quiet):
     assert {name.split("/")[1] for name, *_ in refs(quiet, backup)} == {backup["run"]}
 
 
-@pytest.mark.alone  # the other one would have the map
 def test_after_pg_upgrade(scratch, quiet):
     """With --link the relations' files are the very same, in another cluster of the same name at the same place."""
     for database in ("postgres", "template1"):
@@ -272,6 +271,7 @@ def test_after_pg_upgrade(scratch, quiet):
         assert_whole(quiet, backup, copy)
 
 
+@pytest.mark.alone  # the other one would have the map
 def test_maps_that_cannot_be_read(quiet):
     """Neither in the cache nor in the repository: everything is stored, and somebody is told."""
     first, _, _ = take(quiet)
