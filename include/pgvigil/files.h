@@ -30,6 +30,10 @@ bool files_create(const char *path, const void *data, size_t length, mode_t mode
 
 /* A file without a name in a directory, for reading and writing. The caller closes it. */
 bool files_temporary(const char *directory, int *fd, struct error *err);
+/* All of it, whoever made the file; to read behind its end is ERROR_SYSTEM. Any thread. */
+bool files_temporary_write(int fd, const void *data, size_t length, uint64_t offset,
+                           struct error *err);
+bool files_temporary_read(int fd, void *data, size_t length, uint64_t offset, struct error *err);
 
 /* write(2) and read(2) until all is done; read stops early only at end of file. */
 bool files_write_fd(int fd, const char *path, const void *data, size_t length, struct error *err);

@@ -208,19 +208,6 @@ bool files_create(const char *path, const void *data, size_t length, mode_t mode
     return files_write_by(RENAME_NOREPLACE, path, data, length, mode, err);
 }
 
-bool files_temporary(const char *directory, int *fd, struct error *err)
-{
-    char *path = files_join(directory, FILES_TEMPORARY "XXXXXX");
-
-    *fd = mkostemp(path, O_CLOEXEC);
-    if (*fd < 0)
-        error_set_errno(err, "could not create a file in directory \"%s\"", directory);
-    else
-        unlink(path);
-    free(path);
-    return *fd >= 0;
-}
-
 bool files_sync(const char *path, struct error *err)
 {
     struct stat info;

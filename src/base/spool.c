@@ -1,14 +1,13 @@
 /* spool.c - many lists that grow side by side in one file without a name */
 #include "pgvigil/spool.h"
 
-#include <errno.h>
-#include <inttypes.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "pgvigil/files.h"
 #include "pgvigil/mem.h"
 
 #define BUFFERS ((size_t)64 * 1024 * 1024)
@@ -63,50 +62,6 @@ void spool_free(struct spool *spool)
     free(spool);
 }
 
-static bool spool_write(const struct spool *spool, uint32_t chunk, const unsigned char *data,
-                        struct error *err)
-{
-    uint64_t offset = (uint64_t)chunk * spool->chunk;
-    size_t left = spool->chunk;
-
-    while (left > 0) {
-        const ssize_t done = pwrite(spool->fd, data, left, (off_t)offset);
-
-        if (done > 0) {
-            data += done;
-            left -= (size_t)done;
-            offset += (uint64_t)done;
-        } else if (done == 0 || errno != EINTR) {
-            if (done == 0)
-                errno = ENOSPC;
-            return error_set_errno(err, "could not write a temporary file");
-        }
-    }
-    return true;
-}
-
-static bool spool_read(const struct spool *spool, uint32_t chunk, struct buffer *out,
-                       struct error *err)
-{
-    uint64_t offset = (uint64_t)chunk * spool->chunk;
-    size_t left = spool->chunk;
-
-    while (left > 0) {
-        const ssize_t done = pread(spool->fd, out->data + out->length, left, (off_t)offset);
-
-        if (done > 0) {
-            out->length += (size_t)done;
-            left -= (size_t)done;
-            offset += (uint64_t)done;
-        } else if (done == 0) {
-            return error_set(err, ERROR_SYSTEM, "a temporary file ends at %" PRIu64, offset);
-        } else if (errno != EINTR) {
-            return error_set_errno(err, "could not read a temporary file");
-        }
-    }
-    return true;
-}
-
 /* Puts what waits, a full chunk, into the file. */
 static bool spool_flush(struct spool *spool, struct list *list, struct error *err)
 {
@@ -115,7 +70,8 @@ static bool spool_flush(struct spool *spool, struct list *list, struct error *er
     list->chunks = mem_grow(list->chunks, list->count, &list->capacity, sizeof(*list->chunks));
     list->chunks[list->count++] = chunk;
     list->length = 0;
-    return spool_write(spool, chunk, list->waiting, err);
+    return files_temporary_write(spool->fd, list->waiting, spool->chunk,
+                                 (uint64_t)chunk * spool->chunk, err);
 }
 
 static bool spool_append(struct spool *spool, struct list *list, const unsigned char *data,
@@ -166,8 +122,9 @@ static bool spool_empty(struct spool *spool, struct list *list, struct buffer *o
         free(out->data);
         *out = (struct buffer){.data = room, .capacity = (size_t)length + 1};
     }
-    for (size_t i = 0; i < list->count; i++)
-        if (!spool_read(spool, list->chunks[i], out, err))
+    for (size_t i = 0; i < list->count; i++, out->length += spool->chunk)
+        if (!files_temporary_read(spool->fd, out->data + out->length, spool->chunk,
+                                  (uint64_t)list->chunks[i] * spool->chunk, err))
             return false;
     if (list->length > 0)
         buffer_append(out, list->waiting, list->length);

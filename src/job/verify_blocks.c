@@ -5,7 +5,6 @@
  */
 #include "job/verify_blocks.h"
 
-#include <errno.h>
 #include <inttypes.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -84,29 +83,14 @@ void verify_blocks_frame(struct verify_blocks_pack *pack, uint32_t offset, uint3
     buffer_append(&pack->frames, &frame, sizeof frame);
 }
 
-static bool write_at(const struct verify_blocks *blocks, const struct buffer *bytes,
-                     uint64_t offset, struct error *err)
-{
-    size_t at = 0;
-
-    while (at < bytes->length) {
-        const ssize_t done =
-            pwrite(blocks->fd, bytes->data + at, bytes->length - at, (off_t)(offset + at));
-
-        if (done < 0 && errno != EINTR)
-            return error_set_errno(err, "could not write a temporary file");
-        at += done > 0 ? (size_t)done : 0;
-    }
-    return true;
-}
-
 bool verify_blocks_keep(struct verify_blocks *blocks, const struct verify_blocks_pack *pack,
                         struct verify_entry *entry, struct error *err)
 {
     const uint64_t at = atomic_fetch_add(&blocks->end, pack->frames.length + pack->digests.length);
 
-    if (!write_at(blocks, &pack->frames, at, err) ||
-        !write_at(blocks, &pack->digests, at + pack->frames.length, err))
+    if (!files_temporary_write(blocks->fd, pack->frames.data, pack->frames.length, at, err) ||
+        !files_temporary_write(blocks->fd, pack->digests.data, pack->digests.length,
+                               at + pack->frames.length, err))
         return false;
     entry->digests = at;
     entry->frames = (uint32_t)(pack->frames.length / sizeof(struct frame));
@@ -119,15 +103,11 @@ void verify_blocks_free_pack(struct verify_blocks_pack *pack)
     buffer_free(&pack->digests);
 }
 
-static bool read_at(const struct verify_blocks *blocks, uint64_t offset, void *to, size_t length,
-                    struct error *err)
+static bool read_frame(const struct verify_blocks *blocks, const struct verify_entry *entry,
+                       uint32_t number, struct frame *frame, struct error *err)
 {
-    const ssize_t got = pread(blocks->fd, to, length, (off_t)offset);
-
-    if (got == (ssize_t)length)
-        return true;
-    return got < 0 ? error_set_errno(err, "could not read a temporary file")
-                   : error_set(err, ERROR_SYSTEM, "a temporary file ends at %" PRIu64, offset);
+    return files_temporary_read(blocks->fd, frame, sizeof *frame,
+                                entry->digests + number * sizeof *frame, err);
 }
 
 /* The last frame that begins at this offset or before. */
@@ -139,14 +119,14 @@ static bool find_frame(const struct verify_blocks *blocks, const struct verify_e
     while (high - low > 1) {
         const uint32_t middle = low + (high - low) / 2;
 
-        if (!read_at(blocks, entry->digests + middle * sizeof *frame, frame, sizeof *frame, err))
+        if (!read_frame(blocks, entry, middle, frame, err))
             return false;
         if (frame->offset <= offset)
             low = middle;
         else
             high = middle;
     }
-    return read_at(blocks, entry->digests + low * sizeof *frame, frame, sizeof *frame, err);
+    return read_frame(blocks, entry, low, frame, err);
 }
 
 bool verify_blocks_check(const struct verify_blocks *blocks, const struct verify_entry *entry,
@@ -164,10 +144,10 @@ bool verify_blocks_check(const struct verify_blocks *blocks, const struct verify
     if ((uint32_t)run->first + run->count > frame.count)
         return error_set(err, ERROR_INTEGRITY, "the frame has only %" PRIu32 " blocks",
                          frame.count);
-    if (!read_at(blocks,
-                 entry->digests + entry->frames * sizeof frame +
-                     (uint64_t)(frame.first + run->first) * 8,
-                 found, run->count * (size_t)8, err))
+    if (!files_temporary_read(blocks->fd, found, run->count * (size_t)8,
+                              entry->digests + entry->frames * sizeof frame +
+                                  (uint64_t)(frame.first + run->first) * 8,
+                              err))
         return false;
     for (; *at < run->count; ++*at)
         if (bytes_get_u64(found + *at * (size_t)8) != digests[*at])
