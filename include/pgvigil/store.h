@@ -141,6 +141,10 @@ struct store_driver {
 bool store_open(const struct config_repository *settings, struct store **store, struct error *err);
 void store_close(struct store *store);
 
+/* The path in a URL that names a directory, for those who deal with its owner or where it lies; NULL for
+ * other kinds. Part of `url`. */
+const char *store_directory(const char *url);
+
 /* For this store and all those within: requests end by then, with an error. 0: no deadline. */
 void store_set_deadline(struct store *store, int64_t deadline);
 /* Tells of an object that was just read, against which may be found out whether the place refuses to

@@ -6,8 +6,7 @@
 #include <string.h>
 
 #include "pgvigil/mem.h"
-
-#define FILE_SCHEME "file://"
+#include "pgvigil/store.h"
 
 bool apart_lies_in(const char *inner, const char *outer)
 {
@@ -29,13 +28,6 @@ static bool resolve(const char *path, char real[PATH_MAX])
     return found;
 }
 
-static const char *directory_of(const struct config_repository *repository)
-{
-    const size_t scheme = strlen(FILE_SCHEME);
-
-    return strncmp(repository->url, FILE_SCHEME, scheme) == 0 ? repository->url + scheme : NULL;
-}
-
 /* Is it, or would it be made, in there? */
 static bool is_within(const char *place, const char *directory)
 {
@@ -50,7 +42,7 @@ bool apart_from_data(const struct config *config, const char *data_directory, st
     for (size_t i = 0; i < config->repository_count; i++) {
         const struct config_repository *repository = &config->repositories[i];
 
-        if (!is_within(directory_of(repository), data_directory))
+        if (!is_within(store_directory(repository->url), data_directory))
             continue;
         error_set(err, ERROR_CONFIG, "repository \"%s\" lies in data directory \"%s\"",
                   repository->name, data_directory);
@@ -82,8 +74,8 @@ static bool check_outside(const char *path, const char *directory, const char *w
 bool apart_from_restore(const struct config *config, const char *path, struct error *err)
 {
     for (size_t i = 0; i < config->repository_count; i++)
-        if (!check_outside(path, directory_of(&config->repositories[i]), "repository", OUTSIDE_ALL,
-                           err))
+        if (!check_outside(path, store_directory(config->repositories[i].url), "repository",
+                           OUTSIDE_ALL, err))
             return false;
     return check_outside(path, config->state_dir, "the state directory", OUTSIDE_ALL, err) &&
            check_outside(path, config->pgdata, "data directory", OUTSIDE_CONTENTS, err);

@@ -18,8 +18,7 @@
 #include "pgvigil/layout.h"
 #include "pgvigil/mem.h"
 #include "pgvigil/process.h"
-
-#define FILE_SCHEME "file://"
+#include "pgvigil/store.h"
 
 /* The directory that an absolute path lies in. Caller frees. */
 static char *parent_of(const char *path)
@@ -79,10 +78,11 @@ static bool check_data_directory(const char *pgdata, struct error *err)
  * asked when it is opened. */
 static bool check_place(const char *url, struct error *err)
 {
-    if (strncmp(url, FILE_SCHEME, strlen(FILE_SCHEME)) != 0)
+    const char *path = store_directory(url);
+
+    if (path == NULL)
         return true;
 
-    const char *path = url + strlen(FILE_SCHEME);
     char *identity = files_join(path, LAYOUT_IDENTITY);
     bool settled = access(identity, F_OK) == 0;
     DIR *entries = settled ? NULL : opendir(path);
@@ -210,10 +210,12 @@ static bool make_places(const struct config *config, struct error *err)
     }
     if (!make_place(config->state_dir, &owner, err))
         return false;
-    for (size_t i = 0; i < config->repository_count; i++)
-        if (strncmp(config->repositories[i].url, FILE_SCHEME, strlen(FILE_SCHEME)) == 0 &&
-            !make_place(config->repositories[i].url + strlen(FILE_SCHEME), &owner, err))
+    for (size_t i = 0; i < config->repository_count; i++) {
+        const char *path = store_directory(config->repositories[i].url);
+
+        if (path != NULL && !make_place(path, &owner, err))
             return false;
+    }
     return process_become_owner(config->pgdata, err);
 }
 

@@ -26,11 +26,13 @@ static bool open_s3(const struct config_repository *settings, struct store **sto
     return true;
 }
 
+#define DIRECTORY_SCHEME "file://"
+
 static const struct {
     const char *scheme; /* with its "://" */
     bool (*open)(const struct config_repository *settings, struct store **store, struct error *err);
 } drivers[] = {
-    {"file://", open_file},
+    {DIRECTORY_SCHEME, open_file},
     {"s3://", open_s3},
 };
 
@@ -51,6 +53,13 @@ bool store_open(const struct config_repository *settings, struct store **store, 
     return error_hint(err,
                       "a repository in a directory has a URL like file:///var/lib/pgvigil, one "
                       "in a bucket a URL like s3://bucket/prefix");
+}
+
+const char *store_directory(const char *url)
+{
+    const size_t scheme = strlen(DIRECTORY_SCHEME);
+
+    return strncmp(url, DIRECTORY_SCHEME, scheme) == 0 ? url + scheme : NULL;
 }
 
 void store_close(struct store *store)
