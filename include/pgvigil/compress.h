@@ -22,8 +22,9 @@ size_t compress_bound(size_t length);
 bool compress_frame(struct compress_context *context, const void *data, size_t length, void *out,
                     size_t out_capacity, size_t *out_length, struct error *err);
 
-/* Streaming, one frame with a checksum of its content: what chunks give is appended to out; compress_end finishes the frame and
- * makes the context ready for the next. compress_frame in between drops what was begun. */
+/* Streaming, one frame with a checksum of its content: what chunks give is appended to out;
+ * compress_end finishes the frame and makes the context ready for the next. compress_frame in between
+ * drops what was begun. */
 bool compress_chunk(struct compress_context *context, const void *data, size_t length,
                     struct buffer *out, struct error *err);
 bool compress_end(struct compress_context *context, struct buffer *out, struct error *err);

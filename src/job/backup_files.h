@@ -93,8 +93,9 @@ struct backup_files {
     uint32_t next_chunk;
 };
 
-/* Takes scan over; base is borrowed and gives the secret. `outside` is text, one absolute path a line; paths below data_directory and
- * such that are no readable files are passed over, the latter with a warning. */
+/* Takes scan over; base is borrowed and gives the secret. `outside` is text, one absolute path a line;
+ * paths below data_directory and such that are no readable files are passed over, the latter with a
+ * warning. */
 bool backup_files_new(const char *data_directory, struct scan *scan, bool checksums,
                       const char *outside, struct backup_base *base, struct backup_files **files,
                       struct error *err);

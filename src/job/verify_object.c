@@ -211,8 +211,8 @@ static bool read_decoded(struct repository *repository, struct verify_entry *ent
     const bool ok = object_get(repository, entry->name, entry->kind, coding_of(entry->kind),
                                raw_maximum(entry->kind), take_raw, reader, trailer, err);
 
-    digest_sha256_finish(reader->raw,
-                         digest); /* in any case: it is ready for the next object then */
+    /* In any case: it is ready for the next object then. */
+    digest_sha256_finish(reader->raw, digest);
     if (!ok)
         return false;
     switch (entry->kind) {

@@ -7,26 +7,22 @@
 
 #include "pgvigil/files.h"
 #include "pgvigil/map_cache.h"
+#include "support/scratch.h"
 
-static char directory[] = "/dev/shm/pgvigil-fuzz.XXXXXX";
+static char *directory;
 
 static void remove_it(void)
 {
-    struct error ignored = ERROR_INIT;
-
-    files_remove_tree(directory, &ignored);
+    scratch_remove(directory);
 }
 
 const char *fuzz_state(void)
 {
-    static bool made;
     char *cache;
 
-    if (made)
+    if (directory != NULL)
         return directory;
-    if (mkdtemp(directory) == NULL)
-        abort();
-    made = true;
+    directory = scratch_make();
     atexit(remove_it);
     cache = files_join(directory, MAP_CACHE_DIRECTORY);
     if (mkdir(cache, 0700) != 0)

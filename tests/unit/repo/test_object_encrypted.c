@@ -10,6 +10,7 @@
 #include "suites.h"
 #include "support/archive.h"
 #include "support/key_files.h"
+#include "support/listing.h"
 #include "support/scratch.h"
 #include "support/seed.h"
 
@@ -242,16 +243,6 @@ static void forge(const char *stored_name, bool encrypted, const void *data, siz
     free(full);
 }
 
-static bool count(const char *name, const struct store_info *info, void *context,
-                  struct error *error)
-{
-    (void)name;
-    (void)info;
-    (void)error;
-    ++*(int *)context;
-    return true;
-}
-
 START_TEST(nothing_plain_can_be_slipped_in)
 {
     struct buffer back = BUFFER_INIT;
@@ -262,7 +253,7 @@ START_TEST(nothing_plain_can_be_slipped_in)
     /* under the plain name: it is not there */
     forge(PACK, false, "evil", 4);
     ck_refused(get(PACK, TRAILER_PACK, OBJECT_PLAIN, &back), ERROR_NOT_FOUND, "", "");
-    ck_assert(repository_list(repository, "pack/", NULL, count, &listed, &err));
+    ck_assert(repository_list(repository, "pack/", NULL, listing_count, &listed, &err));
     ck_assert_int_eq(listed, 0);
     ck_assert(repository_first(repository, "", NULL, name, &found, &err));
     ck_assert(!found);
@@ -304,7 +295,7 @@ START_TEST(lists_go_by_plain_names)
     put("wal/00000001/0000000100000000/000000010000000000000008.zst", TRAILER_WAL, OBJECT_ZSTD,
         "words", 5);
     put("wal/00000002/00000002.history.zst", TRAILER_HISTORY, OBJECT_ZSTD, "words", 5);
-    ck_assert(repository_list(repository, "wal/", NULL, count, &listed, &err));
+    ck_assert(repository_list(repository, "wal/", NULL, listing_count, &listed, &err));
     ck_assert_int_eq(listed, 3);
     ck_assert(repository_first(repository, "wal/", NULL, name, &found, &err));
     ck_assert_str_eq(name, SEGMENT);

@@ -21,6 +21,7 @@
 #include "pgvigil/mem.h"
 #include "pgvigil/store.h"
 #include "suites.h"
+#include "support/listing.h"
 #include "support/scratch.h"
 #include "support/syscalls.h"
 
@@ -113,21 +114,11 @@ static bool try_get(const char *name)
     return done;
 }
 
-static bool count_name(const char *name, const struct store_info *info, void *context,
-                       struct error *error)
-{
-    (void)name;
-    (void)info;
-    (void)error;
-    ++*(int *)context;
-    return true;
-}
-
 static bool try_list(const char *prefix, int *count)
 {
     error_clear(&err);
     *count = 0;
-    return store_list(store, prefix, NULL, count_name, count, &err);
+    return store_list(store, prefix, NULL, listing_count, count, &err);
 }
 
 static int count_temporary(void)

@@ -19,6 +19,7 @@
 #include "store/s3_sign.h"
 #include "store/s3_xml.h"
 #include "suites.h"
+#include "support/listing.h"
 #include "support/memory_store.h"
 #include "support/scratch.h"
 
@@ -382,16 +383,6 @@ static void parrot_start(struct parrot *parrot, const char *body)
     close(listener);
 }
 
-static bool count_name(const char *name, const struct store_info *info, void *context,
-                       struct error *error)
-{
-    (void)name;
-    (void)info;
-    (void)error;
-    ++*(int *)context;
-    return true;
-}
-
 /* What a list with this answer comes to: names, or -1 and err. */
 static int list_of(const char *inner)
 {
@@ -409,7 +400,7 @@ static int list_of(const char *inner)
     parrot_start(&parrot, body);
     settings.endpoint = parrot.endpoint;
     ck_assert_msg(store_open(&settings, &store, &err), "%s", err.message);
-    if (!store_list(store, "", NULL, count_name, &count, &err))
+    if (!store_list(store, "", NULL, listing_count, &count, &err))
         count = -1;
     store_close(store);
     kill(parrot.pid, SIGKILL);
