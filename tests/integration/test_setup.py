@@ -124,7 +124,9 @@ def test_check_when_all_is_well(site):
     done = site.pgvigil.run("check")
     assert done.stderr == "" and len(steps(done)) == 7
     assert set(steps(done).values()) == {"ok"}, done.stdout
-    assert site.cluster.scalar("select archived_count from pg_stat_archiver") >= 1
+    # The segment is in the repository a moment before the server has heard that the command ended.
+    wait_until(lambda: site.cluster.scalar("select archived_count from pg_stat_archiver") >= 1, 10,
+               "the archiver's count")
     assert snapshot(site.state_dir).keys() >= before.keys()
     quiet = site.pgvigil.run("check", "--quiet")
     assert (quiet.stdout, quiet.stderr) == ("", "")
