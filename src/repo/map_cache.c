@@ -21,7 +21,11 @@
 #define COPY_END (DIGEST_SHA256_SIZE + 8) /* behind the pack's bytes */
 #define FRAMES 16                         /* decompressed ones that a reader holds */
 
-enum state { UNKNOWN, PROVEN, LOST };
+/* What has come of asking for a pack: its copy is good, or the reason why it cannot be had. */
+struct standing {
+    bool proven;
+    struct error *lost;
+};
 
 struct map_cache {
     char *directory;
@@ -29,9 +33,10 @@ struct map_cache {
     struct repository *repository; /* of the packs in refs */
     const struct refs *refs;       /* or NULL */
 
-    pthread_mutex_t mutex; /* guards what follows; one pack is checked or fetched at a time */
-    enum state *states;    /* of the packs in refs */
-    int64_t run;           /* the one at hand, whose packs are kept as they are stored; or 0 */
+    pthread_mutex_t mutex;      /* guards what follows; one pack is checked or fetched at a time */
+    struct standing *standings; /* of the packs in refs */
+    size_t count;
+    int64_t run; /* the one at hand, whose packs are kept as they are stored; or 0 */
 };
 
 bool map_cache_open(const char *state_dir, const unsigned char secret[DIGEST_SECRET_SIZE],
@@ -55,8 +60,10 @@ void map_cache_close(struct map_cache *cache)
     if (cache == NULL)
         return;
     pthread_mutex_destroy(&cache->mutex);
+    for (size_t i = 0; i < cache->count; i++)
+        free(cache->standings[i].lost);
+    free(cache->standings);
     free(cache->directory);
-    free(cache->states);
     free(cache);
 }
 
@@ -65,7 +72,8 @@ void map_cache_build_on(struct map_cache *cache, const struct refs *refs,
 {
     cache->refs = refs;
     cache->repository = repository;
-    cache->states = mem_calloc(refs->count, sizeof(*cache->states));
+    cache->count = refs->count;
+    cache->standings = mem_calloc(refs->count, sizeof(*cache->standings));
 }
 
 static void copy_name(const struct layout_pack *pack, char name[LAYOUT_NAME_SIZE])
@@ -146,25 +154,23 @@ static bool fetch_copy(struct map_cache *cache, const struct refs_pack *pack, st
     return ok;
 }
 
-/* The mutex is held. A pack that could not be had is not asked for again: there may be a million files
- * with maps in it. */
+/* The mutex is held. A pack that could not be had is not asked for again, as there may be a million files
+ * with maps in it: what is said of the first one goes for all. */
 static bool prove_locked(struct map_cache *cache, size_t index, struct error *err)
 {
     const struct refs_pack *pack = &cache->refs->packs[index];
-    char name[LAYOUT_NAME_SIZE];
+    struct standing *standing = &cache->standings[index];
 
-    if (cache->states[index] == LOST)
-        return error_set(err, ERROR_INTEGRITY, "\"%s\" could not be read before",
-                         layout_pack(&pack->pack, name));
-    if (cache->states[index] == PROVEN)
-        return true;
-    if (!has_copy(cache, pack) && !fetch_copy(cache, pack, err)) {
-        if (err->code != ERROR_CANCELLED)
-            cache->states[index] = LOST;
+    if (standing->lost != NULL) {
+        *err = *standing->lost;
         return false;
     }
-    cache->states[index] = PROVEN;
-    return true;
+    standing->proven = standing->proven || has_copy(cache, pack) || fetch_copy(cache, pack, err);
+    if (!standing->proven && err->code != ERROR_CANCELLED) {
+        standing->lost = mem_alloc(sizeof(*err));
+        *standing->lost = *err;
+    }
+    return standing->proven;
 }
 
 static bool prove(struct map_cache *cache, const struct layout_pack *pack, struct error *err)
