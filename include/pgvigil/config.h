@@ -8,6 +8,7 @@
 #ifndef PGVIGIL_CONFIG_H
 #define PGVIGIL_CONFIG_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -72,6 +73,7 @@ struct config {
     char *pgdata;       /* absolute, or NULL: asked from the server, or the current directory */
     char *conninfo;     /* libpq syntax; default "" */
     char *state_dir;    /* absolute; default /var/lib/pgvigil/<cluster> */
+    bool stateless;     /* not of the file: a command that only reads does without state_dir */
 
     struct config_repository *repositories; /* in the file's order */
     size_t repository_count;

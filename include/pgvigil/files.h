@@ -28,6 +28,10 @@ bool files_write(const char *path, const void *data, size_t length, mode_t mode,
 bool files_create(const char *path, const void *data, size_t length, mode_t mode,
                   struct error *err);
 
+/* Where what this process alone needs may lie: the environment's TMPDIR, or else /var/tmp. */
+const char *files_temporary_place(void);
+/* A new directory there. The caller removes it and frees *path. */
+bool files_temporary_directory(char **path, struct error *err);
 /* A file without a name in a directory, for reading and writing. The caller closes it. */
 bool files_temporary(const char *directory, int *fd, struct error *err);
 /* All of it, whoever made the file; to read behind its end is ERROR_SYSTEM. Any thread. */

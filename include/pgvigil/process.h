@@ -20,6 +20,9 @@ bool process_check(struct error *err); /* ERROR_CANCELLED naming the signal once
  */
 bool process_become_owner(const char *path, struct error *err);
 
+/* The hint for a directory that only root can make, or make ours; returns false. */
+bool process_hint_directory(const char *path, struct error *err);
+
 /* Absolute path of the running program. Caller frees. */
 bool process_executable(char **path, struct error *err);
 

@@ -1,4 +1,4 @@
-/* files_temporary.c - files without a name, which go with their last descriptor */
+/* files_temporary.c - files without a name, which go with their last descriptor; a directory for some */
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -6,6 +6,26 @@
 #include <unistd.h>
 
 #include "pgvigil/files.h"
+
+const char *files_temporary_place(void)
+{
+    const char *directory = getenv("TMPDIR");
+
+    return directory && directory[0] == '/' ? directory : "/var/tmp";
+}
+
+bool files_temporary_directory(char **path, struct error *err)
+{
+    const char *place = files_temporary_place();
+
+    *path = files_join(place, FILES_TEMPORARY "XXXXXX");
+    if (mkdtemp(*path))
+        return true;
+    error_set_errno(err, "could not make a temporary directory in \"%s\"", place);
+    free(*path);
+    *path = NULL;
+    return error_hint(err, "TMPDIR may name another directory");
+}
 
 bool files_temporary(const char *directory, int *fd, struct error *err)
 {

@@ -161,6 +161,11 @@ const char *process_user_name(void)
     return name;
 }
 
+bool process_hint_directory(const char *path, struct error *err)
+{
+    return error_hint(err, "as root: install -d -o %s -m 700 '%s'", process_user_name(), path);
+}
+
 const char *process_host_name(void)
 {
     static _Thread_local char name[256];

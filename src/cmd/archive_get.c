@@ -59,7 +59,7 @@ static int get_with_options(const char *config_name, const struct options *optio
 
     if (!cmd_begin(options, argc, argv, operands, &count, &status))
         return status == 0 ? 0 : EXIT_CANNOT_TELL;
-    if (!cmd_load_config(config_name, &config, &err)) {
+    if (!cmd_load_config_to_read(config_name, &config, &err)) {
         cmd_fail(&err);
         return EXIT_CANNOT_TELL;
     }

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/nearest.h"
+#include "pgvigil/files.h"
 #include "pgvigil/log.h"
 #include "pgvigil/process.h"
 
@@ -137,4 +138,24 @@ bool cmd_load_config(const char *config_name, struct config **config, struct err
         ok = false;
     }
     return ok;
+}
+
+/* On a new host, after a disaster, nothing may be there yet but the configuration. */
+bool cmd_load_config_to_read(const char *config_name, struct config **config, struct error *err)
+{
+    const char *state_dir;
+    struct error why = ERROR_INIT;
+
+    if (!cmd_load_config(config_name, config, err))
+        return false;
+    state_dir = (*config)->state_dir;
+    if (files_make_directories(state_dir, &why) &&
+        (access(state_dir, W_OK | X_OK) == 0 ||
+         error_set_errno(&why, "could not write to directory \"%s\"", state_dir)))
+        return true;
+    (*config)->stateless = true;
+    error_context(&why, "going on without the state directory");
+    process_hint_directory(state_dir, &why);
+    log_error(LOG_WARNING, &why);
+    return true;
 }

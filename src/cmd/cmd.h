@@ -63,5 +63,7 @@ bool cmd_begin(const struct options *options, int argc, char **argv, const char 
  * behind; refused when neither tells whom to become. The caller frees *config.
  */
 bool cmd_load_config(const char *config_name, struct config **config, struct error *err);
+/* The same for a command that only reads: without a state directory it goes on, with a warning. */
+bool cmd_load_config_to_read(const char *config_name, struct config **config, struct error *err);
 
 #endif

@@ -291,7 +291,7 @@ int cmd_list(const char *config_name, int argc, char **argv)
 
     if (!cmd_begin(&options, argc, argv, NULL, NULL, &status))
         return status;
-    if (!cmd_load_config(config_name, &config, &err))
+    if (!cmd_load_config_to_read(config_name, &config, &err))
         return cmd_fail(&err);
     status = run(config, &request);
     config_free(config);

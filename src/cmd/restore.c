@@ -395,7 +395,9 @@ static int restore(const char *config_name, const struct arguments *arguments,
 
     if (!files_absolute(request->to, &directory, &err))
         return cmd_fail(&err);
-    ok = cmd_load_config(config_name, &config, &err);
+    /* Onto an existing directory: what it has not archived is. */
+    ok = arguments->delta ? cmd_load_config(config_name, &config, &err)
+                          : cmd_load_config_to_read(config_name, &config, &err);
     if (ok) {
         ok = restore_run(config, request, &result, &err);
         config_free(config);

@@ -17,6 +17,7 @@
 #include "job/restore_tree.h"
 #include "job/restore_worker.h"
 #include "pgvigil/clock.h"
+#include "pgvigil/files.h"
 #include "pgvigil/layout.h"
 #include "pgvigil/log.h"
 #include "pgvigil/manifest.h"
@@ -45,6 +46,7 @@ struct restoring {
     struct restore_blocks blocks;
     uint64_t kept;   /* bytes that were there */
     char *wal_aside; /* or NULL */
+    char *temporary; /* a directory in place of the state directory, or NULL */
 };
 
 static bool is_left_out(const struct restore_request *request, const char *name)
@@ -209,6 +211,18 @@ static bool check_tablespaces(const struct restoring *restoring, struct error *e
                      restoring->place.count);
 }
 
+static bool fetch_manifest(struct restoring *restoring, struct error *err)
+{
+    const struct backup_info *backup = restoring->choice.backup;
+
+    if (restoring->config->stateless && !files_temporary_directory(&restoring->temporary, err))
+        return false;
+    return manifest_fetch(restoring->repository, backup->run, backup->manifest_sha256,
+                          restoring->temporary ? restoring->temporary
+                                               : restoring->config->state_dir,
+                          &restoring->manifest, err);
+}
+
 /* All that can be found out before anything is written. */
 static bool prepare(struct restoring *restoring, struct error *err)
 {
@@ -228,8 +242,7 @@ static bool prepare(struct restoring *restoring, struct error *err)
     warn_of_damage(backup);
     note_run(restoring);
     warn_of_mark(restoring);
-    return manifest_fetch(restoring->repository, backup->run, backup->manifest_sha256,
-                          restoring->config->state_dir, &restoring->manifest, err) &&
+    return fetch_manifest(restoring, err) &&
            refs_fetch(restoring->repository, backup->run, backup->refs_sha256, &restoring->refs,
                       err) &&
            restore_plan_read(&restoring->plan, restoring->manifest, err) &&
@@ -325,6 +338,15 @@ static bool write_all(struct restoring *restoring, struct restore_result *result
     return true;
 }
 
+static void remove_temporary(struct restoring *restoring)
+{
+    struct error err = ERROR_INIT;
+
+    if (restoring->temporary && !files_remove_tree(restoring->temporary, &err))
+        log_error(LOG_WARNING, &err);
+    free(restoring->temporary);
+}
+
 static void free_all(struct restoring *restoring)
 {
     free(restoring->wal_aside);
@@ -333,6 +355,7 @@ static void free_all(struct restoring *restoring)
     restore_plan_free(&restoring->plan);
     refs_free(&restoring->refs);
     manifest_free(restoring->manifest);
+    remove_temporary(restoring);
     run_end(restoring->run);
     restore_place_free(&restoring->place);
     backup_info_free(restoring->choice.backup);

@@ -201,7 +201,8 @@ static bool make_places(const struct config *config, struct error *err)
     if (stat(config->pgdata, &owner) != 0) {
         error_set_errno(err, "could not find data directory \"%s\"", config->pgdata);
         err->code = ERROR_CONFIG;
-        return error_hint(err, "check pgdata in section [cluster]");
+        return error_hint(err, "check pgdata in section [cluster]; on a new host a restore makes "
+                               "it, and needs no init");
     }
     if (owner.st_uid == 0) {
         error_set(err, ERROR_USAGE,
@@ -225,7 +226,8 @@ bool setup_places(const struct config *config, struct error *err)
         return refuse_root(err);
     return (config->pgdata == NULL || apart_from_data(config, config->pgdata, err)) &&
            (geteuid() != 0 || make_places(config, err)) &&
-           files_make_directories(config->state_dir, err);
+           (files_make_directories(config->state_dir, err) ||
+            process_hint_directory(config->state_dir, err));
 }
 
 static bool is_one_of(const char *value, const char *a, const char *b)

@@ -11,6 +11,7 @@
 #include "pgvigil/layout.h"
 #include "pgvigil/mem.h"
 #include "pgvigil/object.h"
+#include "pgvigil/process.h"
 
 #define IDENTITY_MAXIMUM ((size_t)64 * 1024)
 #define PIN_MAXIMUM ((size_t)4096)
@@ -189,11 +190,8 @@ bool identity_write_pin(const struct config *config, const char *name,
         files_make_directories(directory, err) && files_write(path, text, strlen(text), 0600, err);
 
     if (!ok) {
-        error_context(err, "could not pin the id of repository \"%s\"", name);
-        error_hint(err,
-                   "the state directory \"%s\" must exist and be writable for the user that "
-                   "pgvigil runs as; \"pgvigil init\" makes it",
-                   config->state_dir);
+        error_context(err, "could not remember which repository \"%s\" is", name);
+        process_hint_directory(config->state_dir, err);
     }
     free(text);
     free(path);

@@ -16,6 +16,7 @@
 #include "pgvigil/clock.h"
 #include "pgvigil/files.h"
 #include "pgvigil/mem.h"
+#include "pgvigil/process.h"
 
 #define NOTE_MAXIMUM 512
 #define NOTE_TRIES 20
@@ -32,6 +33,7 @@ static char *lock_path(const char *state_dir, const char *name, struct error *er
     char *path = files_join(directory, file);
 
     if (!files_make_directories(directory, err)) {
+        process_hint_directory(state_dir, err);
         free(path);
         path = NULL;
     }

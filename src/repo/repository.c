@@ -73,6 +73,8 @@ static bool repository_check_encryption(const struct repository *repository, str
 /* Is the id that was read the one that this host knows? Pins it when it knows none yet. */
 static bool repository_check_pin(struct repository *repository, struct error *err)
 {
+    if (!repository->pin.known && repository->all->stateless)
+        return true;
     if (!repository->pin.known) {
         memcpy(repository->pin.id, repository->id, sizeof(repository->id));
         repository->pin.encrypted = repository->encrypted;

@@ -45,13 +45,6 @@ static void gather_free(struct gather *gather)
     free(gather);
 }
 
-static const char *gather_directory(void)
-{
-    const char *directory = getenv("TMPDIR");
-
-    return directory && directory[0] == '/' ? directory : "/var/tmp";
-}
-
 /* As much as goes into the chunk where the object ends now. */
 static bool gather_to_memory(struct gather *gather, const unsigned char *data, size_t length,
                              size_t *taken, struct error *err)
@@ -73,7 +66,7 @@ static bool gather_to_memory(struct gather *gather, const unsigned char *data, s
 static bool gather_to_file(struct gather *gather, const void *data, size_t length,
                            struct error *err)
 {
-    const char *directory = gather_directory();
+    const char *directory = files_temporary_place();
 
     if (gather->file < 0)
         gather->file = open(directory, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
@@ -124,10 +117,10 @@ static bool gather_read_file(const struct gather *gather, uint64_t offset, unsig
             continue;
         if (got < 0)
             return error_set_errno(err, "could not read a temporary file in \"%s\"",
-                                   gather_directory());
+                                   files_temporary_place());
         if (got == 0)
             return error_set(err, ERROR_SYSTEM, "a temporary file in \"%s\" became shorter",
-                             gather_directory());
+                             files_temporary_place());
         data += got;
         offset += (uint64_t)got;
         length -= (size_t)got;

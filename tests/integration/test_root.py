@@ -1,11 +1,12 @@
 """As root: pgvigil becomes the owner of the data, and leaves nothing of root's where that one needs it."""
 
 import os
+import shlex
 import subprocess
 
 import pytest
-from backup_tools import backups
-from harness import Completed, HarnessError, system
+from backup_tools import assert_says, backups
+from harness import Completed, HarnessError, system, wait_recovery
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
@@ -96,6 +97,47 @@ def test_root_is_refused_when_nothing_tells_whom_to_become(scratch, command):
     assert "refusing to run as root" in done.stderr
     data.rmdir()
     assert sorted(os.listdir(scratch.path)) == before
+
+
+def test_a_new_host_without_a_state_directory(site):
+    """The repository has survived, and nobody has made anything of pgvigil's on the host yet."""
+    site.cluster.sql("create table t as select 1 n")
+    site.backup()
+    site.cluster.switch_wal()
+    site.cluster.stop()
+    at, temporary = site.scratch.path, site.scratch.mkdir("temporary")
+    lib = site.scratch.mkdir("lib")
+    os.chown(lib, 0, 0)
+    os.chmod(lib, 0o755)
+    state, target = lib / "main", at / "restored"
+    site.write_config({"cluster": {"state_dir": state, "pgdata": None}})
+    cure = f"as root: install -d -o {system.owner().pw_name} -m 700 '{state}'"
+    for command in ("backup", "verify", "expire", "check", "copy", "keep 20260101T000000Z", "init",
+                    f"restore --delta --to {target}"):
+        assert_says(site.pgvigil.run(*command.split(), check=False), cure, "Permission denied")
+    for command in (["list"], ["restore", "--to", target]):
+        told = site.pgvigil.run(*command, env={"TMPDIR": str(temporary)})
+        assert_says(told, "warning: going on without the state directory", cure)
+        assert told.stderr.count("warning") == 1
+    assert os.listdir(temporary) == os.listdir(lib) == []
+    cluster = site.scratch.adopt(target, "restored", bin_dir=site.cluster.bindir)
+    cluster.start(wait=False)
+    wait_recovery(cluster, "promoted")
+    assert cluster.scalar("select n from t") == 1
+    cluster.stop()
+
+    # One that can only be read still tells which repository it was.
+    pin = state / "repository" / "local"
+    pin.parent.mkdir(parents=True)
+    pin.write_text("0123456789abcdef" * 2 + "\n")
+    for path in (pin, pin.parent, state):
+        os.chmod(path, 0o755)
+    assert_says(site.pgvigil.run("list", check=3), "is not the one it was before", cure)
+    pin.unlink()
+    pin.parent.rmdir()
+    subprocess.run(shlex.split(cure.removeprefix("as root: ")), check=True)
+    assert "warning" not in site.pgvigil.run("list").stderr
+    assert pin.exists()
 
 
 def test_root_refuses_to_write_a_configuration_for_nobody(scratch):
