@@ -2,7 +2,8 @@
  * check.h - the whole way, end to end
  *
  * Every step that can be tried is tried, also after an earlier one failed, so that a person sees
- * all that is wrong at once.
+ * all that is wrong at once. Repositories that answer are no longer taken for down, and get what they
+ * are owed while WAL is waited for.
  */
 #ifndef PGVIGIL_CHECK_H
 #define PGVIGIL_CHECK_H

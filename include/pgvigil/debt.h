@@ -3,8 +3,8 @@
  *
  * A push that could not reach a sync repository, but as many others as archive.require asks for, notes
  * durably what that one lacks: <state_dir>/debt/<repository>/<number of the cluster>-<object's name
- * with '+' for '/'>, an empty file. Whoever comes next (push, backup, copy) pays: the object is copied
- * from a repository that has it. If the notes are lost, copy finds out by comparing.
+ * with '+' for '/'>, an empty file. Whoever comes next (push, backup, copy, check) pays: the object is
+ * copied from a repository that has it. If the notes are lost, copy finds out by comparing.
  */
 #ifndef PGVIGIL_DEBT_H
 #define PGVIGIL_DEBT_H

@@ -32,7 +32,7 @@ int cmd_check(const char *config_name, int argc, char **argv)
         .command = "check",
         .synopsis = "check [--quiet]",
         .summary = "Proves the whole way end to end: settings, rights, and a switched WAL segment "
-                   "arriving in every repository.",
+                   "arriving in every repository that archive-push stores into.",
         .table = table};
     struct config *config;
     struct error err = ERROR_INIT;
@@ -41,6 +41,8 @@ int cmd_check(const char *config_name, int argc, char **argv)
     if (!cmd_begin(&options, argc, argv, NULL, NULL, &status))
         return status;
     process_catch_signals();
+    if (quiet)
+        log_set_level(LOG_WARNING);
     if (!cmd_load_config(config_name, &config, &err))
         return cmd_fail(&err);
     failed = check_run(config, report, &quiet);

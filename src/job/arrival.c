@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "pgvigil/clock.h"
+#include "pgvigil/debt.h"
 #include "pgvigil/log.h"
 #include "pgvigil/process.h"
 #include "pgvigil/units.h"
@@ -13,6 +14,7 @@
 
 #define POLL_FIRST (20 * INT64_C(1000))
 #define POLL_LAST CLOCK_SECOND
+#define PAID_AT_ONCE 16 /* so that a long list of debts keeps nobody from looking */
 #define NEWS_FIRST                                                                                 \
     (10 * CLOCK_SECOND) /* until the first word about a wait, then each time as long */
 
@@ -50,9 +52,20 @@ static void say_waiting(const struct repository *repository, struct connection *
              repository->name, why.detail[0] != '\0' ? "; " : "", why.detail);
 }
 
-bool arrival_wait(const struct arrival *arrival, struct repository *repository,
+/* What came to one of them only, while another was left out. */
+static void pay_debts(struct repository_set *set)
+{
+    struct error err = ERROR_INIT;
+    size_t paid;
+
+    if (!debt_pay(set, PAID_AT_ONCE, &paid, &err))
+        log_debug("%s", err.message);
+}
+
+bool arrival_wait(const struct arrival *arrival, struct repository_set *set, size_t member,
                   struct connection *connection, int64_t timeout, struct error *err)
 {
+    struct repository *repository = set->members[member].repository;
     int64_t started = clock_monotonic();
     int64_t pause = POLL_FIRST;
     int64_t news = NEWS_FIRST;
@@ -75,6 +88,7 @@ bool arrival_wait(const struct arrival *arrival, struct repository *repository,
             say_waiting(repository, connection, name);
             news *= 2;
         }
+        pay_debts(set);
         clock_sleep(pause);
         pause = pause * 2 > POLL_LAST ? POLL_LAST : pause * 2;
     }

@@ -44,7 +44,7 @@ bool backup_commit_wait(struct repository_set *set, const struct backup_info *in
     for (size_t i = 0; i < set->count; i++) {
         if (!repository_set_has(set, i))
             continue;
-        if (arrival_wait(&arrival, set->members[i].repository, connection, timeout, err)) {
+        if (arrival_wait(&arrival, set, i, connection, timeout, err)) {
             error_clear(err);
             return true;
         }

@@ -15,7 +15,7 @@
 #include "pgvigil/connection.h"
 #include "pgvigil/keyring.h"
 #include "pgvigil/mem.h"
-#include "pgvigil/repository.h"
+#include "pgvigil/outage.h"
 #include "pgvigil/units.h"
 #include "pgvigil/version.h"
 #include "pgvigil/wal.h"
@@ -28,7 +28,8 @@ struct check {
     int failed;
     struct connection *connection;
     const struct connection_server *server;
-    bool hopeless; /* WAL cannot arrive, for a reason already told */
+    bool hopeless;             /* WAL cannot arrive, for a reason already told */
+    struct repository_set set; /* all repositories, also the async ones */
 };
 
 static void passed(struct check *check, const char *title, const char *format, ...)
@@ -194,28 +195,6 @@ static void check_encryption(struct check *check)
     keyring_free(keyring);
 }
 
-/* The segment that was switched away from must come to be in the repository. */
-static void check_way(struct check *check, struct repository *repository,
-                      const struct arrival *segment)
-{
-    char *title = mem_printf("WAL reaches repository \"%s\"", repository->name);
-    int64_t started = clock_monotonic();
-    struct error error = ERROR_INIT;
-    char text[UNITS_TEXT_SIZE], name[WAL_NAME_SIZE];
-
-    if (segment == NULL || check->hopeless)
-        skipped(check, title,
-                segment == NULL ? "no segment could be switched" : "not with what failed above");
-    else if (arrival_wait(segment, repository, check->connection, check->config->archive.timeout,
-                          &error))
-        passed(check, title, "%s, after %s",
-               wal_segment_name(segment->timeline, segment->last, segment->segment_size, name),
-               units_format_duration(clock_monotonic() - started, text));
-    else
-        failed(check, title, &error);
-    free(title);
-}
-
 /* Switches to a new segment; false when none could be (reported). */
 static bool switch_segment(struct check *check, struct arrival *segment)
 {
@@ -239,23 +218,70 @@ static bool switch_segment(struct check *check, struct arrival *segment)
     return true;
 }
 
-static void check_repository(struct check *check, const struct config_repository *which,
-                             const struct arrival *segment)
+/* Before a segment is switched: a push leaves out who was down a moment ago, unless it has answered
+ * since. */
+static void open_repository(struct check *check, struct repository_set_member *member)
 {
-    char *title = mem_printf("repository \"%s\"", which->name);
-    struct repository *repository;
-    struct error error = ERROR_INIT;
+    char *title = mem_printf("repository \"%s\"", member->config->name);
 
-    if (repository_open(check->config, which, &repository, &error)) {
-        passed(check, title, "%s, id %s%s", which->url, repository->id,
+    if (repository_open(check->config, member->config, &member->repository, &member->error)) {
+        const struct repository *repository = member->repository;
+
+        outage_end(check->config, repository->name);
+        passed(check, title, "%s, id %s%s", member->config->url, repository->id,
                repository->encrypted ? ", encrypted" : "");
         if (check->server != NULL)
-            repository_select(repository, check->server->system_identifier);
-        check_way(check, repository, segment);
-        repository_close(repository);
+            repository_select(member->repository, check->server->system_identifier);
     } else {
-        failed(check, title, &error);
+        member->repository = NULL;
+        failed(check, title, &member->error);
     }
+    free(title);
+}
+
+static void open_repositories(struct check *check)
+{
+    const struct config *config = check->config;
+    struct repository_set *set = &check->set;
+
+    *set = (struct repository_set){.config = config, .count = config->repository_count};
+    set->members = mem_calloc(set->count, sizeof *set->members);
+    for (size_t i = 0; i < set->count; i++) {
+        set->members[i].config = &config->repositories[i];
+        open_repository(check, &set->members[i]);
+    }
+}
+
+/* Why the segment is not waited for in this repository, or NULL. */
+static const char *why_not_wait(const struct check *check, size_t member, bool switched)
+{
+    if (check->config->repositories[member].copy == CONFIG_COPY_ASYNC)
+        return "copy = async: `pgvigil copy` brings it there";
+    if (!switched)
+        return "no segment could be switched";
+    return check->hopeless ? "not with what failed above" : NULL;
+}
+
+/* The segment that was switched away from must come to be in the repository. */
+static void check_way(struct check *check, size_t member, const struct arrival *segment,
+                      bool switched)
+{
+    char *title =
+        mem_printf("WAL reaches repository \"%s\"", check->config->repositories[member].name);
+    const char *why_not = why_not_wait(check, member, switched);
+    int64_t started = clock_monotonic();
+    struct error error = ERROR_INIT;
+    char text[UNITS_TEXT_SIZE], name[WAL_NAME_SIZE];
+
+    if (why_not != NULL)
+        skipped(check, title, why_not);
+    else if (arrival_wait(segment, &check->set, member, check->connection,
+                          check->config->archive.timeout, &error))
+        passed(check, title, "%s, after %s",
+               wal_segment_name(segment->timeline, segment->last, segment->segment_size, name),
+               units_format_duration(clock_monotonic() - started, text));
+    else
+        failed(check, title, &error);
     free(title);
 }
 
@@ -270,9 +296,12 @@ int check_run(const struct config *config, check_report_fn report, void *context
     check_rights(&check);
     check_archiving(&check);
     check_encryption(&check);
+    open_repositories(&check);
     switched = switch_segment(&check, &segment);
-    for (size_t i = 0; i < config->repository_count; i++)
-        check_repository(&check, &config->repositories[i], switched ? &segment : NULL);
+    for (size_t i = 0; i < check.set.count; i++)
+        if (repository_set_has(&check.set, i))
+            check_way(&check, i, &segment, switched);
+    repository_set_close(&check.set);
     connection_close(check.connection);
     return check.failed;
 }

@@ -194,6 +194,11 @@ def backup_has_stopped(site):
     return list((site.cluster.data / "pg_wal" / "archive_status").glob("*.backup.ready"))
 
 
+def steps(done):
+    """{title: outcome} of what check printed."""
+    return {m[2]: m[1] for m in re.finditer(r'^(ok|FAILED|skipped) +([^:\n]+)', done.stdout, re.M)}
+
+
 def sessions(cluster):
     """Server processes that work for pgvigil: a backup lasts as long as its session."""
     return cluster.scalar("select count(*) from pg_stat_activity where application_name like 'pgvigil%%'"

@@ -4,7 +4,7 @@ import re
 import time
 
 import pytest
-from backup_tools import assert_says, on_a_terminal
+from backup_tools import assert_says, on_a_terminal, steps
 from harness import (Ledger, Oracle, Site, assert_restored, decode_repository, keys, run, s3,
                      write_file)
 from harness.proxy import Exchange, FaultProxy, answer, stall
@@ -94,6 +94,41 @@ def test_an_outage_while_archiving(scratch):
         site.cluster.switch_wal(archived=True)
     assert owed(site, "east") == 0
     assert objects(site.places["west"]) == objects(site.places["east"])
+
+
+def test_check_just_after_an_outage(scratch):
+    """Whoever answers again gets the segment at once, and what it was owed; nobody waits for the next push."""
+    site = make(scratch)
+    hide(site.places["east"])
+    site.cluster.switch_wal(archived=True)
+    show(site.places["east"])
+    assert owed(site, "east") == 1
+    assert set(steps(site.pgvigil.run("check")).values()) == {"ok"}
+    assert owed(site, "east") == 0
+    assert objects(site.places["west"]) == objects(site.places["east"])
+
+
+@pytest.mark.parametrize("name", ("west", "east"))
+def test_what_a_push_left_out_is_brought_by_who_waits_for_it(scratch, name):
+    """One is taken for down by each push: check and backup see its debt, and pay it."""
+    site = make(scratch)
+    command = site.cluster.scalar("show archive_command")
+    down = site.state_dir / "down"
+    site.cluster.configure(archive_command=f"mkdir -p {down} && touch {down / name} && {command}")
+    site.cluster.reload()
+    site.cluster.switch_wal(archived=True)
+    assert owed(site, name) == 1
+    done = site.pgvigil.run("check")
+    assert set(steps(done).values()) == {"ok"} and "which it was owed" in done.stderr
+    assert site.pgvigil.run("check", "--quiet").stderr == ""
+    assert "not in repository" not in site.backup(timeout=60).stderr
+
+
+def test_check_does_not_wait_for_what_copy_brings(scratch):
+    site = make(scratch, ("west", "later"), sections={"later": {"copy": "async"}})
+    done = site.pgvigil.run("check")
+    assert steps(done)['repository "later"'] == "ok" and steps(done)['WAL reaches repository "west"'] == "ok"
+    assert re.search(r'skipped +WAL reaches repository "later": .*pgvigil copy', done.stdout)
 
 
 def test_an_outage_of_as_many_as_are_required(scratch):

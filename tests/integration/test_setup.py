@@ -1,11 +1,10 @@
 """init makes what is missing and nothing else; check proves the whole way and names what is wrong."""
 
-import re
 import shutil
 from pathlib import Path
 
 import pytest
-from backup_tools import assert_says, snapshot
+from backup_tools import assert_says, snapshot, steps
 from harness import Pgvigil, Site, wait_until, write_file
 
 pytestmark = pytest.mark.alone  # another repository would help out
@@ -19,11 +18,6 @@ def new_setup(scratch, cluster, folder, url=None):
     return pgvigil, ["--pgdata", cluster.data, "--conninfo", cluster.conninfo,
                      "--url", url or f"file://{scratch.path / folder / 'repository'}",
                      "--state-dir", scratch.path / folder / "state"]
-
-
-def steps(done):
-    """{title: outcome} of what check printed."""
-    return {m[2]: m[1] for m in re.finditer(r'^(ok|FAILED|skipped) +([^:\n]+)', done.stdout, re.M)}
 
 
 # -- init -----------------------------------------------------------------------------------------------------------
