@@ -18,6 +18,7 @@
 #include "pgvigil/control.h"
 #include "pgvigil/files.h"
 #include "pgvigil/mem.h"
+#include "pgvigil/process.h"
 #include "pgvigil/server_process.h"
 
 /* Splits off the last component; a path without one ("/") keeps itself as its parent. */
@@ -205,12 +206,46 @@ static bool refuse_foreign_target(const struct restore_place *place, struct erro
     return error_hint(err, "restore to another directory, without --delta");
 }
 
+/* Root's directories are of no use to the owner of the cluster, whom root has become. */
+static bool check_ours(const char *path, struct error *err)
+{
+    const char *user = process_user_name();
+    struct stat status;
+    char *parent, *base;
+    bool ok = true;
+
+    if (stat(path, &status) == 0) {
+        if (!S_ISDIR(status.st_mode) || status.st_uid == geteuid())
+            return true;
+        error_set(err, ERROR_USAGE, "cannot restore to \"%s\": it does not belong to user %s", path,
+                  user);
+        return error_hint(err, "as root: chown %s: '%s'", user, path);
+    }
+    split(path, &parent, &base);
+    if (access(parent, W_OK | X_OK) != 0) {
+        ok = error_set_errno(err, "could not make directory \"%s\" as user %s", path, user);
+        err->code = ERROR_USAGE;
+        process_hint_directory(path, err);
+    }
+    free(parent);
+    free(base);
+    return ok;
+}
+
+/* That a directory is not empty comes first: nobody is to give away one that is in use. */
+static bool look_into(const char *path, enum files_emptiness *state, struct error *err)
+{
+    const bool seen = files_emptiness(path, state, err);
+
+    return (seen && *state == FILES_NOT_EMPTY) || (check_ours(path, err) && seen);
+}
+
 static bool check_target(const struct restore_place *place, struct error *err)
 {
     const char *path = place->path;
     enum files_emptiness state;
 
-    if (!files_emptiness(path, &state, err))
+    if (!look_into(path, &state, err))
         return false;
     if (state == FILES_NOT_DIRECTORY) {
         error_set(err, ERROR_USAGE, "cannot restore to \"%s\": it is not a directory", path);
@@ -221,10 +256,10 @@ static bool check_target(const struct restore_place *place, struct error *err)
     if (server_process_find(path) != 0)
         return refuse_filled_target(path, err);
     if (restore_place_is_remains(path))
-        return true;
+        return check_ours(path, err);
     if (place->mode == RESTORE_ANEW)
         return refuse_filled_target(path, err);
-    return is_of_cluster(place) || refuse_foreign_target(place, err);
+    return is_of_cluster(place) ? check_ours(path, err) : refuse_foreign_target(place, err);
 }
 
 static bool check_location(const struct restore_place *place,
@@ -232,7 +267,7 @@ static bool check_location(const struct restore_place *place,
 {
     enum files_emptiness state;
 
-    if (!files_emptiness(tablespace->to, &state, err))
+    if (!look_into(tablespace->to, &state, err))
         return false;
     if (state == FILES_ABSENT || state == FILES_EMPTY ||
         (state == FILES_NOT_EMPTY &&

@@ -35,9 +35,9 @@ struct restore_place {
 
 /*
  * Refuses (ERROR_USAGE) what is not absent, empty, or left by a restore that failed (RESTORE_DELTA also
- * takes a data directory that is proven to be this cluster's, and its tablespaces); what a server
- * runs in; parents that do not exist; mappings of unknown tablespaces; locations that lie in each
- * other. Writes nothing.
+ * takes a data directory that is proven to be this cluster's, and its tablespaces); what belongs to
+ * another user; what a server runs in; parents that do not exist; mappings of unknown tablespaces;
+ * locations that lie in each other. Writes nothing.
  */
 bool restore_place_choose(const struct config *config, const struct restore_request *request,
                           const struct backup_info *backup, struct restore_place *place,

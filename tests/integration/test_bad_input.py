@@ -194,8 +194,8 @@ def test_paths_that_cannot_be_written(faulty):
     try:
         refused(site, 3, [str(locked), "Permission denied"], ["backup"],
                 overrides={"cluster": {"state_dir": locked / "state"}}, hint=False)
-        refused(site, 3, [str(locked / "target"), "Permission denied"], ["restore", "--to", locked / "target"],
-                hint=False)
+        refused(site, 2, [str(locked / "target"), "Permission denied", "as root: install -d -o"],
+                ["restore", "--to", locked / "target"])
         assert list(locked.iterdir()) == []
     finally:
         locked.chmod(0o700)

@@ -140,6 +140,32 @@ def test_a_new_host_without_a_state_directory(site):
     assert pin.exists()
 
 
+@pytest.mark.parametrize("mode", [0o700, 0o755])
+def test_root_restores_into_what_root_has_made(site, mode):
+    site.cluster.create_tablespace("elsewhere")
+    site.backup()
+    site.cluster.stop()
+    at, user = site.scratch.path, system.owner().pw_name
+    (new := at / "new").mkdir(mode=mode)
+    (place := at / "place").mkdir(mode=mode)
+    command = [*site.pgvigil.command, "restore", "--tablespace"]
+    space = next(iter(os.listdir(site.cluster.data / "pg_tblspc")))
+    told = as_root(site.scratch, *command, f"{space}={at}/space", "--to", new, check=2)
+    assert_says(told, f'cannot restore to "{new}": it does not belong to user {user}', f"as root: chown {user}: '{new}'")
+    (new / "letter").write_text("dear")
+    if mode == 0o755:
+        assert "chown" not in as_root(site.scratch, *command, f"{space}={at}/space", "--to", new, check=2).stderr
+    (new / "letter").unlink()
+    subprocess.run(["chown", f"{user}:", new], check=True)
+    assert_says(as_root(site.scratch, *command, f"{space}={place}", "--to", new, check=2), f"chown {user}: '{place}'")
+    os.chmod(place, 0o755)
+    told = as_root(site.scratch, *command, f"{space}={at}/space", "--to", place / "inner", check=2)
+    assert_says(told, "could not make directory", f"as root: install -d -o {user} -m 700 '{place}/inner'")
+    assert os.listdir(new) == os.listdir(place) == []
+    as_root(site.scratch, *command, f"{space}={at}/space", "--to", new)
+    assert (new / "global" / "pg_control").exists()
+
+
 def test_root_refuses_to_write_a_configuration_for_nobody(scratch):
     program = system.reachable(os.environ["PGVIGIL"])
     done = as_root(scratch, program, "-c", scratch.path / "etc" / "main.conf", "init",
