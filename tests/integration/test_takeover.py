@@ -12,7 +12,7 @@ from harness import Site, keys, run, system
 from test_changes import assert_whole, refs, take
 from test_expire import RIPE, late_clock, preloaded_clock
 
-pytestmark = pytest.mark.directory  # where a test sees what is stored at once, and can make it old
+pytestmark = pytest.mark.alone  # what another repository lacks would not be taken over
 
 MB = 1024 * 1024
 PACK = 31 * MB  # what one holds of what cannot be compressed, or a little more
@@ -50,6 +50,7 @@ def interrupted(site, packs, *args, env=None):
         return len([path for path in site.repository.glob("*/*/pack/*/*") if path.parent.name not in before])
     with Background(site.pgvigil, "backup", "--jobs", "1", *args, env=env) as background:
         background.wait_for(lambda: background.has_open(endless), "the file that does not end", 120)
+        background.wait_for(lambda: stored() >= packs, "so many packs", 120)
         assert stored() == packs
         background.name = max(set(run_packs(site.repository)) - before)
         endless.unlink()
@@ -160,6 +161,7 @@ def age(site, seconds, but=None):
             os.utime(path, (time.time() - seconds,) * 2)
 
 
+@pytest.mark.directory  # where a test can make objects old
 def test_what_expire_has_marked_is_left_alone(quiet):
     quiet.write_config({"retention": {"window": "30 d"}})
     make_ballast(quiet, 40)
@@ -174,6 +176,7 @@ def test_what_expire_has_marked_is_left_alone(quiet):
     assert_whole(quiet, second, copy)
 
 
+@pytest.mark.directory  # where a test can make objects old
 def test_expire_leaves_what_is_being_taken_over(quiet):
     """While the next backup is under way, and what it needs of it when that is done."""
     quiet.write_config({"retention": {"window": "30 d"}})
@@ -201,6 +204,7 @@ def test_expire_leaves_what_is_being_taken_over(quiet):
     assert_whole(quiet, last, copy)
 
 
+@pytest.mark.directory  # where a test can make objects old
 def test_one_that_was_only_asleep_may_not_commit(scratch, quiet):
     """Its lease has lapsed when it wakes up: others have taken over what it stored, and expire has been there."""
     quiet.write_config({"retention": {"window": "30 d"}})
@@ -234,6 +238,7 @@ def quiet_config(site, state):
     site.write_config({"cluster": {"state_dir": before}})
 
 
+@pytest.mark.directory  # where any repository can have a lock
 def test_packs_whose_lock_ends_before_are_left_alone(scratch, quiet):
     quiet.write_config({"repository local": {"object_lock": "governance 1 d"}})
     make_ballast(quiet, 40)
