@@ -444,7 +444,7 @@ def test_swapped_packs_are_noticed(copy, usual_key):
         copy.write(fields[0], sealed)
         fields[1], fields[2] = str(len(sealed)), hashlib.sha256(packs[other[0]]).hexdigest()
     forgery.commit()
-    refused(copy, "is damaged")
+    refused(copy, f'object "{maps[0]}" in repository', "is damaged")
 
 
 def test_an_old_manifest_in_the_place_of_a_new_one(copy, usual_key):
@@ -461,15 +461,43 @@ def test_an_old_manifest_in_the_place_of_a_new_one(copy, usual_key):
      "authentication tag"),
     (lambda body: body[:-1], "CMS structure"),
     (lambda body: body + body, "bytes"),
+    (lambda body: body + b"\0", "CMS structure"),
+    (lambda body: body + b"\x30\x82", "CMS structure"),
     (lambda body: body[:5], "CMS structure"),
     (lambda body: b"", "CMS structure"),
-), ids=("tag", "content", "truncated", "doubled", "nothing but a header", "nothing"))
+), ids=("tag", "content", "truncated", "doubled", "a byte more", "another header", "nothing but a header", "nothing"))
 def test_damage_with_its_digest_right(copy, usual_key, site, change, says):
     name = segment_object(copy, site.segment)
     copy.write(name, resealed(copy, name, change(copy.read(name)[:-TRAILER])))
     get_refused(copy, site.segment, name, says)
     done = copy.pgvigil.run("verify", "--all", check=4)
     assert name in done.stdout
+
+
+def test_what_is_for_somebody_else(copy, usual_key, site):
+    """Encrypted anew for a key that nobody here has: said of the object, whatever reads it."""
+    stranger = keygen(site.scratch, f"stranger-{time.monotonic_ns()}")
+    says = ("the private key given does not open it", '/CN=stranger-')
+    segment, manifest = segment_object(copy, site.segment), f"backup/{copy.run}/manifest.sqlite.zst"
+    pack = next(name for name in copy.names(PACK) if copy.run in name)
+
+    def give_away(name):
+        body = keys.sealed(keys.opened(copy.read(name)), stranger[1])
+        copy.write(name, resealed(copy, name, body))
+        return body
+    give_away(segment)
+    get_refused(copy, site.segment, segment, *says)
+    forgery = Forgery(copy, copy.run)
+    fields = next(fields for fields in forgery.refs if fields[0] == pack)
+    body = give_away(pack)
+    fields[1], fields[2] = str(len(body) + TRAILER), hashlib.sha256(body).hexdigest()
+    forgery.commit()
+    refused(copy, pack, *says, code=2)
+    body = give_away(manifest)
+    info = json.loads(copy.read(f"backup/{copy.run}/backup.json")[:-TRAILER])
+    info["manifest_sha256"] = hashlib.sha256(body).hexdigest()
+    copy.seal(f"backup/{copy.run}/backup.json", json.dumps(info).encode())
+    refused(copy, manifest, *says, code=2)
 
 
 def test_it_cannot_be_made_plain(copy, usual_key):
