@@ -70,6 +70,7 @@ bool wal_archive_exists(struct repository *repository, const char *segment, bool
 bool wal_archive_ranges(struct repository *repository, uint32_t timeline, struct wal_ranges *ranges,
                         struct error *err);
 void wal_archive_free_ranges(struct wal_ranges *ranges);
+bool wal_archive_in_ranges(const struct wal_ranges *ranges, uint32_t timeline, uint64_t number);
 /* Takes segments, which ascend by timeline and number, out of the ranges. */
 void wal_archive_leave_out(struct wal_ranges *ranges, const struct wal_segment *segments,
                            size_t count);

@@ -5,7 +5,8 @@
  * the newer timeline's segment where both have it, as in src/backend/access/transam/xlogrecovery.c
  * (XLogFileReadAnyTLI). Segments are decoded independently of each other, several at a time, so
  * memory does not grow with the archive; a record that crosses into the next segment is completed
- * from that one's head. A record that is not whole in the archive does not exist.
+ * from that one's head. A record that is not whole in the archive does not exist. The archive is what
+ * the repository and its siblings have between them (wal_union.h).
  */
 #ifndef PGVIGIL_WAL_SCAN_H
 #define PGVIGIL_WAL_SCAN_H

@@ -134,18 +134,6 @@ static bool open_repository(struct restoring *restoring, struct error *err)
     return true;
 }
 
-/* What can be reached was asked of the first repository alone: another one may have more. */
-static bool hint_others(const struct repository *repository, struct error *err)
-{
-    if (!repository->sibling || (err->code != ERROR_NEGATIVE && err->code != ERROR_INTEGRITY))
-        return false;
-    return error_hint(err,
-                      "%s%sthis was asked of repository \"%s\" alone: if another one has more, "
-                      "\"pgvigil copy --to %s\" brings it, and --repository restores from that one",
-                      err->hint, err->hint[0] != '\0' ? "; " : "", repository->name,
-                      repository->name);
-}
-
 static void warn_of_damage(const struct backup_info *backup)
 {
     char run[CLOCK_COMPACT_SIZE];
@@ -234,7 +222,7 @@ static bool prepare(struct restoring *restoring, struct error *err)
         restore_delta_ship(restoring->config, restoring->repository, restoring->request->to);
     if (!restore_target_choose(restoring->repository, restoring->request, restoring->jobs,
                                &restoring->choice, err))
-        return hint_others(restoring->repository, err);
+        return false;
     backup = restoring->choice.backup;
     if (!restore_place_choose(restoring->config, restoring->request, backup, &restoring->place,
                               err))

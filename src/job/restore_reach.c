@@ -12,7 +12,7 @@
 
 struct question {
     struct wal_scan *scan;
-    const char *repository;
+    const char *where; /* the WAL is */
     const struct backup_info *backup;
     const struct restore_request *request;
     struct wal_scan_reach reach;
@@ -82,10 +82,10 @@ static bool refuse_gap(const struct question *question, struct error *err)
     if (!find_newest(question, &newest, err))
         return false;
     error_set(err, ERROR_NEGATIVE,
-              "cannot restore to %s: WAL segment %s is missing from repository \"%s\", where later"
+              "cannot restore to %s: WAL segment %s is missing from %s, where later"
               " ones are",
               restore_target_text(question->request, target), missing_name(question, name),
-              question->repository);
+              question->where);
     tell_newest(question, &newest, err);
     hint_gap(&newest, err);
     return false;
@@ -99,9 +99,8 @@ static bool refuse_end(const struct question *question, struct error *err)
 
     if (!find_newest(question, &newest, err))
         return false;
-    error_set(err, ERROR_NEGATIVE,
-              "cannot restore to %s: the WAL in repository \"%s\" ends before it",
-              restore_target_text(question->request, target), question->repository);
+    error_set(err, ERROR_NEGATIVE, "cannot restore to %s: the WAL in %s ends before it",
+              restore_target_text(question->request, target), question->where);
     tell_newest(question, &newest, err);
     error_hint(err,
                "without a target everything archived is restored; a running server archives what it"
@@ -124,8 +123,8 @@ static bool refuse_stale(const struct question *question, struct error *err)
 
     error_set(err, ERROR_NEGATIVE,
               "cannot restore to the end of timeline %" PRIu32
-              ": WAL segment %s is missing from repository \"%s\"",
-              question->reach.timeline, missing_name(question, name), question->repository);
+              ": WAL segment %s is missing from %s",
+              question->reach.timeline, missing_name(question, name), question->where);
     error_detail(err,
                  "timeline %" PRIu32 " has a segment of that number, which recovery would take"
                  " instead, though it went its own way from there",
@@ -144,23 +143,23 @@ static bool check_backup(const struct question *question, struct error *err)
 
     layout_run_text(backup->run, run);
     if (segment_size == 0) {
-        error_set(err, ERROR_NEGATIVE, "cannot restore backup %s: repository \"%s\" holds no WAL",
-                  run, question->repository);
+        error_set(err, ERROR_NEGATIVE, "cannot restore backup %s: %s holds no WAL", run,
+                  question->where);
         return error_hint(err, "does archive_command store into this repository? `pgvigil list` "
                                "shows what there is");
     }
     if (segment_size != backup->wal_segment_size) {
         error_set(err, ERROR_NEGATIVE,
                   "cannot restore backup %s: its WAL segments have %" PRIu32
-                  " bytes, those in repository \"%s\" %" PRIu32,
-                  run, backup->wal_segment_size, question->repository, segment_size);
+                  " bytes, those in %s %" PRIu32,
+                  run, backup->wal_segment_size, question->where, segment_size);
         return error_hint(err, "choose a backup taken since the size was changed");
     }
     if (question->limit < backup->stop_lsn) {
         error_set(err, ERROR_INTEGRITY,
                   "cannot restore backup %s: WAL segment %s, which it needs to become consistent,"
-                  " is missing from repository \"%s\"",
-                  run, missing_name(question, name), question->repository);
+                  " is missing from %s",
+                  run, missing_name(question, name), question->where);
         return error_hint(err, "--backup chooses another one; `pgvigil list` shows them");
     }
     return true;
@@ -234,12 +233,11 @@ static bool check_name(const struct question *question, const struct wal_record 
     return error_hint(err, "--target-lsn %s means the last one", second);
 }
 
-bool restore_reach_check(struct wal_scan *scan, const char *repository,
-                         const struct backup_info *backup, const struct restore_request *request,
-                         const struct wal_record *stop, struct error *err)
+bool restore_reach_check(struct wal_scan *scan, const char *where, const struct backup_info *backup,
+                         const struct restore_request *request, const struct wal_record *stop,
+                         struct error *err)
 {
-    struct question question = {
-        .scan = scan, .repository = repository, .backup = backup, .request = request};
+    struct question question = {.scan = scan, .where = where, .backup = backup, .request = request};
 
     wal_scan_reach(scan, backup->start_lsn, &question.reach);
     question.limit = question.reach.missing * wal_scan_segment_size(scan);

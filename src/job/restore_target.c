@@ -12,8 +12,8 @@
 #include "pgvigil/clock.h"
 #include "pgvigil/layout.h"
 #include "pgvigil/log.h"
-#include "pgvigil/wal_archive.h"
 #include "pgvigil/wal_scan.h"
+#include "pgvigil/wal_union.h"
 
 char *restore_target_text(const struct restore_request *request,
                           char text[RESTORE_TARGET_TEXT_SIZE])
@@ -63,6 +63,18 @@ struct choosing {
 
 static bool refuse_no_backup(const struct choosing *choosing, const struct catalog *catalog,
                              struct error *err);
+
+/* A backup is chosen among those of the first repository, whatever others have. */
+static bool hint_others(const struct choosing *choosing, struct error *err)
+{
+    if (!choosing->repository->sibling ||
+        (err->code != ERROR_NEGATIVE && err->code != ERROR_INTEGRITY))
+        return false;
+    return error_hint(err,
+                      "%s%sbackups are looked for in repository \"%s\" alone: where another one has"
+                      " one that serves, --repository restores from there",
+                      err->hint, err->hint[0] != '\0' ? "; " : "", choosing->repository->name);
+}
 
 /* A time is served by backups that ended before it; the rest is seen to when the WAL is known. */
 static bool may_serve(const struct restore_request *request, const struct backup_info *backup)
@@ -238,12 +250,13 @@ static uint32_t next_timeline(const struct choosing *choosing, const uint32_t *t
 static bool refuse_unknown_history(const struct choosing *choosing, uint32_t timeline,
                                    struct error *err)
 {
+    char *where = wal_union_name(choosing->repository);
     char file[WAL_NAME_SIZE];
 
     error_set(err, ERROR_INTEGRITY,
-              "\"%s\" is missing in repository \"%s\", although WAL of timeline %" PRIu32
-              " is there",
-              wal_history_name(timeline, file), choosing->repository->name, timeline);
+              "\"%s\" is missing in %s, although WAL of timeline %" PRIu32 " is there",
+              wal_history_name(timeline, file), where, timeline);
+    free(where);
     error_detail(
         err, "without it, it cannot be told from which backups timeline %" PRIu32 " can be reached",
         timeline);
@@ -259,7 +272,7 @@ static bool check_history_known(const struct choosing *choosing, uint32_t timeli
 
     if (known || timeline == 1 || choosing->request->target == RESTORE_IMMEDIATE)
         return true;
-    if (!wal_archive_has_later(choosing->repository, timeline, NULL, &any, err))
+    if (!wal_union_has_any(choosing->repository, timeline, &any, err))
         return false;
     return !any || refuse_unknown_history(choosing, timeline, err);
 }
@@ -276,7 +289,7 @@ static bool latest_timeline(const struct choosing *choosing, const uint32_t *tim
 
         if (candidate == 0) /* not reached: a backup lies on its own timeline */
             return error_set(err, ERROR_NEGATIVE, "no backup lies on any timeline in the archive");
-        if (!wal_archive_history(choosing->repository, candidate, &history, &known, err))
+        if (!wal_union_history(choosing->repository, candidate, &history, &known, err))
             return false;
         fits = any_lies_on(choosing, &history);
         history_free(&history);
@@ -297,15 +310,18 @@ static bool choose_timeline(const struct choosing *choosing, uint32_t *timeline,
     size_t count;
     bool ok = true;
 
-    if (!wal_archive_timelines(choosing->repository, &timelines, &count, err))
+    if (!wal_union_timelines(choosing->repository, &timelines, &count, err))
         return false;
     if (wanted == 0) {
         ok = latest_timeline(choosing, timelines, count, timeline, err);
     } else if (next_timeline(choosing, timelines, count, (uint64_t)wanted + 1) == wanted) {
         *timeline = wanted;
     } else {
-        ok = error_set(err, ERROR_NEGATIVE, "there is no timeline %" PRIu32 " in repository \"%s\"",
-                       wanted, choosing->repository->name);
+        char *where = wal_union_name(choosing->repository);
+
+        ok =
+            error_set(err, ERROR_NEGATIVE, "there is no timeline %" PRIu32 " in %s", wanted, where);
+        free(where);
         error_hint(err, "`pgvigil list` shows the timelines that there are");
     }
     free(timelines);
@@ -347,8 +363,7 @@ static const struct backup_info *oldest_on_path(const struct choosing *choosing)
     return oldest;
 }
 
-/* No backup of those on the path ended before the target. */
-static bool refuse_early(const struct choosing *choosing, struct error *err)
+static bool tell_early(const struct choosing *choosing, struct error *err)
 {
     const struct backup_info *oldest = oldest_on_path(choosing);
     char target[RESTORE_TARGET_TEXT_SIZE], run[CLOCK_COMPACT_SIZE], lsn[WAL_LSN_TEXT_SIZE];
@@ -375,6 +390,13 @@ static bool refuse_early(const struct choosing *choosing, struct error *err)
     if (choosing->request->backup != 0)
         return error_hint(err, "without --backup the one that serves the target is chosen");
     return error_hint(err, "that is the earliest moment that can be restored");
+}
+
+/* No backup of those on the path ended before the target. */
+static bool refuse_early(const struct choosing *choosing, struct error *err)
+{
+    tell_early(choosing, err);
+    return hint_others(choosing, err);
 }
 
 /*
@@ -418,9 +440,11 @@ static bool choose_below(struct choosing *choosing, uint64_t below, struct error
 static bool refuse_unknown(const struct choosing *choosing, uint64_t from, struct error *err)
 {
     char target[RESTORE_TARGET_TEXT_SIZE], lsn[WAL_LSN_TEXT_SIZE];
+    char *where = wal_union_name(choosing->repository);
 
-    error_set(err, ERROR_NEGATIVE, "there is no %s in the WAL of repository \"%s\"",
-              restore_target_text(choosing->request, target), choosing->repository->name);
+    error_set(err, ERROR_NEGATIVE, "there is no %s in the WAL of %s",
+              restore_target_text(choosing->request, target), where);
+    free(where);
     error_detail(err,
                  "searched from LSN %s, the end of %s backup, along timeline %" PRIu32
                  " to the end of the archive",
@@ -477,16 +501,23 @@ static bool choose_all(struct choosing *choosing, struct error *err)
     const struct restore_request *request = choosing->request;
     uint32_t timeline = 0;
 
-    if (!choose_cluster(choosing, err) || !choose_timeline(choosing, &timeline, err) ||
-        !open_timeline(choosing, timeline, err) || !choose_backup(choosing, err))
+    if (!choose_cluster(choosing, err))
+        return hint_others(choosing, err);
+    if (!choose_timeline(choosing, &timeline, err) || !open_timeline(choosing, timeline, err) ||
+        !choose_backup(choosing, err))
         return false;
     /* The backup's end lies on its own timeline; what came later does not matter. */
     if (request->target == RESTORE_IMMEDIATE && request->timeline == 0 &&
         choosing->backup->timeline != timeline &&
         !open_timeline(choosing, choosing->backup->timeline, err))
         return false;
-    return restore_reach_check(choosing->scan, choosing->repository->name, choosing->backup,
-                               request, &choosing->stop.record, err);
+
+    char *where = wal_union_name(choosing->repository);
+    bool ok = restore_reach_check(choosing->scan, where, choosing->backup, request,
+                                  &choosing->stop.record, err);
+
+    free(where);
+    return ok;
 }
 
 bool restore_target_choose(struct repository *repository, const struct restore_request *request,

@@ -403,6 +403,17 @@ void wal_archive_free_ranges(struct wal_ranges *ranges)
     *ranges = (struct wal_ranges){.segment_size = 0};
 }
 
+bool wal_archive_in_ranges(const struct wal_ranges *ranges, uint32_t timeline, uint64_t number)
+{
+    for (size_t i = 0; i < ranges->count; i++) {
+        const struct wal_range *range = &ranges->ranges[i];
+
+        if (range->timeline == timeline && range->first <= number && number <= range->last)
+            return true;
+    }
+    return false;
+}
+
 static bool archive_is_before(const struct wal_segment *segment, const struct wal_range *range)
 {
     return segment->timeline != range->timeline ? segment->timeline < range->timeline

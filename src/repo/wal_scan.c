@@ -10,7 +10,7 @@
 
 #include "pgvigil/layout.h"
 #include "pgvigil/mem.h"
-#include "pgvigil/wal_archive.h"
+#include "pgvigil/wal_union.h"
 #include "pgvigil/workers.h"
 
 #define BATCH_MAXIMUM 64
@@ -26,7 +26,7 @@ struct wal_scan {
     int jobs;
     struct history history;
     bool history_known;
-    struct wal_ranges ranges;
+    struct wal_union wal;
     struct part *parts; /* ascending, without overlaps */
     size_t part_count;
     size_t part_capacity;
@@ -34,7 +34,7 @@ struct wal_scan {
 
 static uint64_t segment_of(const struct wal_scan *scan, uint64_t lsn)
 {
-    return lsn / scan->ranges.segment_size;
+    return lsn / scan->wal.ranges.segment_size;
 }
 
 /* The first segment that recovery takes from the history's entry `i`. */
@@ -63,8 +63,8 @@ static void find_parts(struct wal_scan *scan)
     for (size_t i = 0; i < scan->history.count; i++) {
         const uint64_t begin = entry_begin(scan, i), end = entry_end(scan, i);
 
-        for (size_t j = 0; j < scan->ranges.count; j++) {
-            const struct wal_range *range = &scan->ranges.ranges[j];
+        for (size_t j = 0; j < scan->wal.ranges.count; j++) {
+            const struct wal_range *range = &scan->wal.ranges.ranges[j];
             struct part part = {.timeline = range->timeline};
 
             if (range->timeline != scan->history.entries[i].timeline || range->last < begin ||
@@ -86,12 +86,12 @@ bool wal_scan_open(struct repository *repository, uint32_t timeline, int jobs,
 
     made->repository = repository;
     made->jobs = jobs < 1 ? 1 : jobs > BATCH_MAXIMUM ? BATCH_MAXIMUM : jobs;
-    if (!wal_archive_history(repository, timeline, &made->history, &made->history_known, err) ||
-        !wal_archive_ranges(repository, 0, &made->ranges, err)) {
+    if (!wal_union_history(repository, timeline, &made->history, &made->history_known, err) ||
+        !wal_union_list(repository, &made->wal, err)) {
         wal_scan_close(made);
         return false;
     }
-    if (made->ranges.segment_size != 0)
+    if (made->wal.ranges.segment_size != 0)
         find_parts(made);
     *scan = made;
     return true;
@@ -102,16 +102,16 @@ void wal_scan_close(struct wal_scan *scan)
     if (scan == NULL)
         return;
     history_free(&scan->history);
-    wal_archive_free_ranges(&scan->ranges);
+    wal_union_free(&scan->wal);
     free(scan->parts);
     free(scan);
 }
 
 void wal_scan_leave_out(struct wal_scan *scan, const struct wal_segment *segments, size_t count)
 {
-    wal_archive_leave_out(&scan->ranges, segments, count);
+    wal_archive_leave_out(&scan->wal.ranges, segments, count);
     scan->part_count = 0;
-    if (scan->ranges.segment_size != 0)
+    if (scan->wal.ranges.segment_size != 0)
         find_parts(scan);
 }
 
@@ -127,18 +127,7 @@ bool wal_scan_history_known(const struct wal_scan *scan)
 
 uint32_t wal_scan_segment_size(const struct wal_scan *scan)
 {
-    return scan->ranges.segment_size;
-}
-
-static bool has_segment(const struct wal_scan *scan, uint32_t timeline, uint64_t segment)
-{
-    for (size_t i = 0; i < scan->ranges.count; i++) {
-        const struct wal_range *range = &scan->ranges.ranges[i];
-
-        if (range->timeline == timeline && range->first <= segment && segment <= range->last)
-            return true;
-    }
-    return false;
+    return scan->wal.ranges.segment_size;
 }
 
 /*
@@ -155,7 +144,7 @@ static uint32_t stale_timeline(const struct wal_scan *scan, uint64_t missing)
     if (entry_begin(scan, i) < missing)
         return 0;
     while (i-- > 0)
-        if (has_segment(scan, scan->history.entries[i].timeline, missing))
+        if (wal_archive_in_ranges(&scan->wal.ranges, scan->history.entries[i].timeline, missing))
             return scan->history.entries[i].timeline;
     return 0;
 }
@@ -165,7 +154,7 @@ void wal_scan_reach(const struct wal_scan *scan, uint64_t lsn, struct wal_scan_r
     uint64_t at;
 
     *reach = (struct wal_scan_reach){.missing = 0};
-    if (scan->ranges.segment_size == 0) {
+    if (scan->wal.ranges.segment_size == 0) {
         reach->timeline = scan->history.timeline;
         return;
     }
@@ -195,6 +184,7 @@ struct sighting {
 /* A search in one segment. */
 struct search {
     const struct wal_scan_query *query;
+    struct repository *repository; /* asked for what it has, others for the rest */
     struct wal_reader *reader;
     uint64_t at;  /* LSN of the next byte */
     uint64_t end; /* of the segment */
@@ -277,13 +267,14 @@ static bool fetch_segment(const struct wal_scan *scan, uint64_t segment, struct 
                           struct error *err)
 {
     const uint32_t timeline = timeline_of(scan, segment);
+    struct repository *holder = wal_union_holder(&scan->wal, search->repository, timeline, segment);
     char file[WAL_NAME_SIZE];
     struct wal_name name;
     uint64_t length;
 
-    wal_segment_name(timeline, segment, scan->ranges.segment_size, file);
+    wal_segment_name(timeline, segment, scan->wal.ranges.segment_size, file);
     wal_parse_name(file, &name);
-    return wal_archive_fetch(scan->repository, &name, file, feed, search, &length, err);
+    return wal_archive_fetch(holder, &name, file, feed, search, &length, err);
 }
 
 /* Completes a record that crosses the segment's end; the next segment is read only so far. */
@@ -292,7 +283,7 @@ static bool read_on(const struct wal_scan *scan, uint64_t segment, struct search
 {
     while (!search->done && !search->ended) {
         segment++;
-        if (!has_segment(scan, timeline_of(scan, segment), segment))
+        if (!wal_archive_in_ranges(&scan->wal.ranges, timeline_of(scan, segment), segment))
             return true;
         if (!fetch_segment(scan, segment, search, err) && !search->done)
             return false;
@@ -301,32 +292,45 @@ static bool read_on(const struct wal_scan *scan, uint64_t segment, struct search
 }
 
 /* Only a segment that goes on behind its end ends the search before itself. */
-static bool refuse_excess(const struct wal_scan *scan, uint64_t segment, struct error *err)
+static bool refuse_excess(const struct wal_scan *scan, const struct repository *repository,
+                          uint64_t segment, struct error *err)
 {
     char file[WAL_NAME_SIZE], object[LAYOUT_NAME_SIZE];
 
-    wal_segment_name(timeline_of(scan, segment), segment, scan->ranges.segment_size, file);
+    wal_segment_name(timeline_of(scan, segment), segment, scan->wal.ranges.segment_size, file);
     return error_set(err, ERROR_INTEGRITY,
                      "object \"%s\" in repository \"%s\" is damaged: it holds more than a WAL "
                      "segment's %" PRIu32 " bytes",
-                     layout_wal_segment(file, object), scan->repository->name,
-                     scan->ranges.segment_size);
+                     layout_wal_segment(file, object), repository->name,
+                     scan->wal.ranges.segment_size);
 }
 
-static bool search_segment(const struct wal_scan *scan, const struct wal_scan_query *query,
-                           uint64_t segment, struct sighting *sighting, struct error *err)
+/* Where a segment is to be searched, and for what. */
+struct spot {
+    const struct wal_scan *scan;
+    const struct wal_scan_query *query;
+    uint64_t segment;
+    struct sighting *sighting;
+};
+
+/* What was seen in bytes that turned out to be damaged does not count. */
+static bool search_in(struct repository *repository, void *context, struct error *err)
 {
-    struct search search = {.query = query, .sighting = sighting};
+    const struct spot *spot = context;
+    const struct wal_scan *scan = spot->scan;
+    struct search search = {
+        .query = spot->query, .repository = repository, .sighting = spot->sighting};
     bool ok;
 
-    search.at = segment * scan->ranges.segment_size;
-    search.end = search.at + scan->ranges.segment_size;
+    *spot->sighting = (struct sighting){.found = false};
+    search.at = spot->segment * scan->wal.ranges.segment_size;
+    search.end = search.at + scan->wal.ranges.segment_size;
     search.reader = wal_reader_new(see_record, &search);
-    ok = fetch_segment(scan, segment, &search, err);
+    ok = fetch_segment(scan, spot->segment, &search, err);
     if (!ok && search.done)
-        ok = refuse_excess(scan, segment, err);
+        ok = refuse_excess(scan, repository, spot->segment, err);
     if (ok && !search.ended && wal_reader_end(search.reader) != search.end)
-        ok = read_on(scan, segment, &search, err);
+        ok = read_on(scan, spot->segment, &search, err);
     wal_reader_free(search.reader);
     return ok;
 }
@@ -351,17 +355,18 @@ static bool work(struct workers *workers, int number, void *context, struct erro
 
         if (i >= batch->count)
             return true;
+        struct spot spot = {.scan = batch->scan,
+                            .query = batch->query,
+                            .segment = batch->segments[i],
+                            .sighting = &batch->sightings[i]};
         if (!workers_check(workers, err) ||
-            !search_segment(batch->scan, batch->query, batch->segments[i], &batch->sightings[i],
-                            err))
+            !repository_ask(batch->scan->repository, search_in, &spot, err))
             return false;
     }
 }
 
 static bool run_batch(struct batch *batch, struct error *err)
 {
-    for (int i = 0; i < batch->count; i++)
-        batch->sightings[i] = (struct sighting){.found = false};
     atomic_init(&batch->next, 0);
     return workers_run(batch->count, work, batch, err);
 }

@@ -5,7 +5,7 @@ import time
 
 import pytest
 from backup_tools import assert_says, on_a_terminal, steps
-from harness import (Ledger, Oracle, Site, assert_restored, decode_repository, keys, run, s3,
+from harness import (Ledger, Oracle, Site, assert_restored, decode_repository, format_lsn, keys, run, s3,
                      write_file)
 from harness.proxy import Exchange, FaultProxy, answer, stall
 
@@ -419,23 +419,43 @@ def test_restore_takes_what_is_whole(scratch, part, how):
     assert site.pgvigil.run("restore", "--to", scratch.path / "none", check=4).stderr
 
 
-def test_restore_where_one_lacks_wal(scratch):
-    """What is asked for is refused, not cut short, by a repository with a gap; how to get it from the other is said."""
+def test_restore_where_each_lacks_wal(scratch):
+    """Recovery takes each segment from whoever has it: so what can be reached is what they have between them."""
     site = make(scratch)
     site.backup()
-    segments = [site.cluster.switch_wal(archived=True) for _ in range(3)]
+    site.cluster.sql("create table t (i int)")
+    segments = []
+    for number in range(4):
+        site.cluster.sql("insert into t values (%s)", number)
+        point = site.cluster.restore_point(f"point {number}")
+        segments.append(site.cluster.switch_wal(archived=True))
     site.cluster.stop()
-    (gone,) = site.places["west"].rglob(keys.stored(f"{segments[1]}.zst"))
-    gone.unlink()
+    for name, number in (("west", 1), ("west", 3), ("east", 2)):
+        (gone,) = site.places[name].rglob(keys.stored(f"{segments[number]}.zst"))
+        gone.unlink()
+    for number, target in enumerate(([], ["--target-name", "point 3"], ["--target-lsn", format_lsn(point)])):
+        restored = site.restore(f"restored-{number}", *target)
+        assert restored.scalar("select count(*) from t") == 4
+        restored.stop()
     place = scratch.path / "refused"
-    done = site.pgvigil.run("restore", "--to", place, check=1)
-    assert_says(done, segments[1], 'missing from repository "west"', "pgvigil copy --to west", "--repository")
+    for name, number in (("west", 1), ("east", 2)):
+        alone = site.pgvigil.run("restore", "--to", place, "--repository", name, check=1)
+        assert_says(alone, segments[number], f'is missing from repository "{name}", where later ones are')
+    (gone,) = site.places["east"].rglob(keys.stored(f"{segments[1]}.zst"))
+    gone.unlink()
+    assert_says(site.pgvigil.run("restore", "--to", place, check=1), segments[1],
+                'is missing from repositories "west" and "east", where later ones are')
     assert not place.exists()
+
+
+def test_restore_where_only_another_has_a_backup(scratch):
+    site = make(scratch)
+    site.backup()
+    site.cluster.switch_wal(archived=True)
+    next(site.places["west"].glob("main/*/backup/*/backup.json")).unlink()
+    assert_says(site.pgvigil.run("restore", "--to", scratch.path / "refused", check=1), 'in repository "west" alone',
+                "--repository restores from there")
     restore_from(site, "east", "from-east").stop()
-    alone = site.pgvigil.run("restore", "--to", place, "--repository", "west", check=1)
-    assert "copy --to" not in alone.stderr
-    site.pgvigil.run("copy", "--to", "west")
-    site.restore("again").stop()
 
 
 def test_restore_without_one(scratch):

@@ -6,6 +6,7 @@
 #include "pgvigil/wal_scan.h"
 #include "suites.h"
 #include "support/archive.h"
+#include "support/memory_store.h"
 #include "support/wal_builder.h"
 
 #define SEGMENT ((uint64_t)ARCHIVE_SEGMENT_SIZE)
@@ -328,24 +329,144 @@ START_TEST(a_gap_where_the_timeline_begins)
 }
 END_TEST
 
+static void damage(uint64_t number)
+{
+    struct buffer object = BUFFER_INIT;
+    char file[WAL_NAME_SIZE], name[LAYOUT_NAME_SIZE];
+
+    layout_wal_segment(wal_segment_name(1, number, ARCHIVE_SEGMENT_SIZE, file), name);
+    archive_read(repository, name, &object);
+    object.data[8] ^= 1;
+    archive_replace(repository, name, object.data, object.length);
+    buffer_free(&object);
+}
+
 START_TEST(a_damaged_segment_is_an_error)
 {
     struct wal_scan_query any = query(WAL_SCAN_ANY);
     struct wal_scan_result result;
-    struct buffer object = BUFFER_INIT;
-    char file[WAL_NAME_SIZE], name[LAYOUT_NAME_SIZE];
 
     start_at(1, 2);
     wal_builder_commit(&wal, 5, NOON);
     store_built(0);
-    layout_wal_segment(wal_segment_name(1, 2, ARCHIVE_SEGMENT_SIZE, file), name);
-    archive_read(repository, name, &object);
-    object.data[8] ^= 1;
-    archive_replace(repository, name, object.data, object.length);
+    damage(2);
     open_scan(1);
     ck_assert(!wal_scan_last(scan, &any, &result, &err));
     ck_assert_int_eq(err.code, ERROR_INTEGRITY);
-    buffer_free(&object);
+}
+END_TEST
+
+/* Transactions 102 to 106 in segments of that number, which a record of 100 bytes leaves each: those of the
+ * mask `here` lie in the repository, those of `there` in its sibling "other". */
+static void store_in_two(unsigned here, unsigned there)
+{
+    struct repository *first = repository, *other = archive_repository();
+
+    other->name = "other";
+    start_at(1, 2);
+    for (uint64_t number = 2; number <= 6; number++) {
+        wal_builder_commit(&wal, (uint32_t)(100 + number), NOON);
+        fill_segment();
+        wal_builder_filler(&wal, 100);
+    }
+    for (uint64_t number = 2; number <= 6; number++) {
+        const unsigned char *bytes = wal.bytes.data + (number - 2) * SEGMENT;
+
+        if (here & 1u << number)
+            store_bytes(1, number, bytes);
+        repository = other;
+        if (there & 1u << number)
+            store_bytes(1, number, bytes);
+        repository = first;
+    }
+    first->sibling = other;
+}
+
+static void ck_reach(uint64_t missing, bool gap)
+{
+    struct wal_scan_reach reach;
+
+    wal_scan_reach(scan, 2 * SEGMENT, &reach);
+    ck_assert_uint_eq(reach.missing, missing);
+    ck_assert_int_eq(reach.gap, gap);
+}
+
+/* Segments 2, 3 and 5 here, 3, 4 and 6 there: each record that crosses a border lies in both. */
+START_TEST(what_two_have_between_them)
+{
+    struct wal_scan_query any = query(WAL_SCAN_ANY);
+
+    store_in_two(1 << 2 | 1 << 3 | 1 << 5, 1 << 3 | 1 << 4 | 1 << 6);
+    open_scan(1);
+    ck_reach(7, false);
+    for (uint32_t xid = 102; xid <= 106; xid++)
+        ck_assert(has_transaction(xid));
+    for (uint64_t number = 2; number <= 5; number++) {
+        any.from = number * SEGMENT;
+        any.before = (number + 1) * SEGMENT;
+        ck_assert_uint_gt(last(&any).record.end_lsn, any.before);
+    }
+
+    struct repository *other = repository->sibling;
+
+    repository->sibling = NULL;
+    open_scan(1);
+    ck_reach(4, true);
+    ck_assert(!has_transaction(104));
+    repository->sibling = other;
+}
+END_TEST
+
+START_TEST(what_is_damaged_is_had_from_the_other)
+{
+    struct wal_scan_query any = query(WAL_SCAN_ANY);
+    struct wal_scan_result result;
+
+    store_in_two(1 << 2 | 1 << 3 | 1 << 4, 1 << 3 | 1 << 4);
+    damage(3);
+    open_scan(1);
+    ck_assert(has_transaction(103));
+    ck_assert(has_transaction(102)); /* behind it lies a record that ends in segment 3 */
+    damage(2);
+    open_scan(1);
+    any.before = 3 * SEGMENT;
+    ck_assert(!wal_scan_last(scan, &any, &result, &err));
+    ck_assert_int_eq(err.code, ERROR_INTEGRITY);
+}
+END_TEST
+
+/* What one that does not answer may have is not counted on; without the first one, nothing is. */
+START_TEST(one_of_two_does_not_answer)
+{
+    store_in_two(1 << 2 | 1 << 3, 1 << 4);
+    memory_store_break(repository->sibling->store, true);
+    open_scan(1);
+    ck_reach(4, false);
+    ck_assert(atomic_load(&repository->sibling->was_silent));
+    memory_store_break(repository->sibling->store, false);
+    memory_store_break(repository->store, true);
+    wal_scan_close(scan);
+    scan = NULL;
+    ck_assert(!wal_scan_open(repository, 1, 3, &scan, &err));
+    ck_assert_int_eq(err.code, ERROR_STORE);
+    memory_store_break(repository->store, false);
+}
+END_TEST
+
+/* The history, too. */
+START_TEST(a_timeline_that_only_the_other_knows)
+{
+    struct repository *other;
+
+    store_timelines(0);
+    other = repository;
+    repository = archive_repository();
+    repository->sibling = other;
+    open_scan(2);
+    ck_assert(wal_scan_history_known(scan));
+    ck_assert(has_transaction(102));
+    ck_assert(has_transaction(204));
+    ck_reach(6, false);
 }
 END_TEST
 
@@ -365,6 +486,10 @@ Suite *wal_scan_suite(void)
     tcase_add_test(tests, the_path_of_a_timeline);
     tcase_add_test(tests, a_gap_where_the_timeline_begins);
     tcase_add_test(tests, a_damaged_segment_is_an_error);
+    tcase_add_test(tests, what_two_have_between_them);
+    tcase_add_test(tests, what_is_damaged_is_had_from_the_other);
+    tcase_add_test(tests, one_of_two_does_not_answer);
+    tcase_add_test(tests, a_timeline_that_only_the_other_knows);
     suite_add_tcase(suite, tests);
     return suite;
 }
