@@ -56,7 +56,7 @@ struct restore_result {
     uint64_t bytes;      /* restored and verified, kept ones among them */
     uint64_t kept;       /* of these: they were in the directory already */
     char *wal_aside;     /* what was in pg_wal, or NULL */
-    char *unarchived;    /* the file in it with which the WAL goes on behind the archive, or NULL */
+    char *unarchived;    /* the file put aside with which WAL goes on behind the archive, or NULL */
     char *configuration; /* where configuration files from outside were put, or NULL */
     bool archiving_off;  /* the restored cluster starts with archiving off */
 };

@@ -19,8 +19,8 @@
 bool ship_file(const struct config *config, const char *path, enum wal_outcome *outcome,
                struct error *err);
 
-/* The same for a file of the data directory `directory`, wherever that is, called from anywhere. */
-bool ship_file_of(const struct config *config, const char *directory, const char *path,
+/* The same for a file of this cluster, wherever it lies. */
+bool ship_file_of(const struct config *config, uint64_t system_identifier, const char *path,
                   enum wal_outcome *outcome, struct error *err);
 
 #endif

@@ -309,7 +309,6 @@ static void say_what_next(const struct restore_request *request, const char *dir
 /* The server was writing to it when it died, so it was not complete and could not be archived by itself. */
 static void warn_of_unarchived(const char *directory, const struct restore_result *result)
 {
-    const char *folder = strrchr(result->wal_aside, '/') + 1;
     struct error err = ERROR_INIT;
 
     error_set(&err, ERROR_NEGATIVE,
@@ -317,9 +316,9 @@ static void warn_of_unarchived(const char *directory, const struct restore_resul
               "\"%s\"",
               result->unarchived);
     error_hint(&err,
-               "to recover them too, before you start it: cd '%s' && pgvigil archive-push pg_wal/%s"
-               "/%s (with the -c of this restore)",
-               directory, folder, strrchr(result->unarchived, '/') + 1);
+               "to recover them too, before you start it: cd '%s' && pgvigil archive-push '%s' "
+               "(with the -c of this restore)",
+               directory, result->unarchived);
     log_error(LOG_WARNING, &err);
 }
 

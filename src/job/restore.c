@@ -316,9 +316,9 @@ static bool write_all(struct restoring *restoring, struct restore_result *result
                                       .kept = restoring->kept,
                                       .wal_aside = restoring->wal_aside,
                                       .archiving_off = restore_config_archiving_off(&settings)};
-    if (restoring->request->target == RESTORE_LATEST && restoring->wal_aside != NULL)
+    if (restoring->request->target == RESTORE_LATEST && restoring->place.mode == RESTORE_DELTA)
         result->unarchived =
-            restore_delta_unarchived(restoring->wal_aside, restoring->choice.missing,
+            restore_delta_unarchived(restoring->place.path, restoring->choice.missing,
                                      restoring->choice.backup->system_identifier);
     restoring->wal_aside = NULL;
     if (restoring->plan.configuration)

@@ -39,31 +39,26 @@ static bool ends_with(const char *text, const char *end)
     return length > end_length && strcmp(text + length - end_length, end) == 0;
 }
 
-/* WAL of a foreign cluster is not brought into the repository: that it is foreign will be said. */
-static bool is_known_cluster(struct repository *repository, const char *directory)
+/* 0 for a foreign cluster, whose WAL is not brought into the repository: that it is foreign will be said. */
+static uint64_t known_cluster(struct repository *repository, const char *directory)
 {
     struct error ignored = ERROR_INIT;
-    struct control control;
-    uint64_t *identifiers;
+    uint64_t *identifiers, known = 0;
     size_t count;
-    bool known = false;
 
-    if (!control_read(directory, &control, NULL, NULL, &ignored) ||
-        !repository_system_identifiers(repository, &identifiers, &count, &ignored))
-        return false;
+    if (!repository_system_identifiers(repository, &identifiers, &count, &ignored))
+        return 0;
     for (size_t i = 0; i < count; i++)
-        known = known || identifiers[i] == control.system_identifier;
+        if (restore_place_is_of_cluster(directory, identifiers[i]))
+            known = identifiers[i];
     free(identifiers);
     return known;
 }
 
-void restore_delta_ship(const struct config *config, struct repository *repository,
-                        const char *directory)
+static void ship_ready(const struct config *config, uint64_t system_identifier, const char *wal)
 {
-    const bool wanted =
-        server_process_find(directory) == 0 && is_known_cluster(repository, directory);
-    char *status = files_join(directory, WAL "/archive_status");
-    DIR *stream = wanted ? opendir(status) : NULL;
+    char *status = files_join(wal, "archive_status");
+    DIR *stream = opendir(status);
     struct dirent *entry;
 
     while (stream != NULL && (entry = readdir(stream)) != NULL) {
@@ -73,9 +68,9 @@ void restore_delta_ship(const struct config *config, struct repository *reposito
 
         if (!ends_with(entry->d_name, READY))
             continue;
-        path = mem_printf("%s/" WAL "/%.*s", directory,
-                          (int)(strlen(entry->d_name) - strlen(READY)), entry->d_name);
-        if (!ship_file_of(config, directory, path, &outcome, &err)) {
+        path =
+            mem_printf("%s/%.*s", wal, (int)(strlen(entry->d_name) - strlen(READY)), entry->d_name);
+        if (!ship_file_of(config, system_identifier, path, &outcome, &err)) {
             error_context(&err, "\"%s\" could not be archived, and is kept", path);
             log_error(LOG_WARNING, &err);
         } else if (outcome == WAL_STORED) {
@@ -86,6 +81,36 @@ void restore_delta_ship(const struct config *config, struct repository *reposito
     if (stream != NULL)
         closedir(stream);
     free(status);
+}
+
+static bool is_aside(const char *name)
+{
+    return strncmp(name, ASIDE, strlen(ASIDE)) == 0;
+}
+
+void restore_delta_ship(const struct config *config, struct repository *repository,
+                        const char *directory)
+{
+    const uint64_t identifier =
+        server_process_find(directory) == 0 ? known_cluster(repository, directory) : 0;
+    char *wal = files_join(directory, WAL);
+    DIR *stream = identifier != 0 ? opendir(wal) : NULL;
+    struct dirent *entry;
+
+    if (stream != NULL)
+        ship_ready(config, identifier, wal);
+    while (stream != NULL && (entry = readdir(stream)) != NULL) {
+        char *aside;
+
+        if (!is_aside(entry->d_name))
+            continue;
+        aside = files_join(wal, entry->d_name);
+        ship_ready(config, identifier, aside);
+        free(aside);
+    }
+    if (stream != NULL)
+        closedir(stream);
+    free(wal);
 }
 
 /* A server may have started since the place was looked at. It makes its postmaster.pid before it reads
@@ -141,7 +166,9 @@ static bool move_all_aside(int wal, const char *name, bool *any, struct error *e
     if (stream == NULL)
         return error_set_errno(err, "could not read directory \"" WAL "\"");
     while (ok && (errno = 0, entry = readdir(stream)) != NULL)
-        if (!is_dots(entry->d_name) && strncmp(entry->d_name, ASIDE, strlen(ASIDE)) != 0)
+        if (is_aside(entry->d_name))
+            log_info("\"" WAL "/%s\" is of an earlier restore, and stays", entry->d_name);
+        else if (!is_dots(entry->d_name))
             ok = move_aside(wal, entry->d_name, name, &aside, err);
     if (ok && errno != 0)
         ok = error_set_errno(err, "could not read directory \"" WAL "\"");
@@ -369,27 +396,49 @@ static bool sweep_root(struct sweep *sweep, const struct restore_tree *tree, siz
     return ok;
 }
 
-char *restore_delta_unarchived(const char *aside, const char *segment, uint64_t system_identifier)
+/* Is the file in this directory, and WAL? */
+static bool has_segment(const char *path, const char *segment, uint64_t system_identifier)
 {
-    char *path = files_join(aside, segment);
     const int fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
     struct error ignored = ERROR_INIT;
     unsigned char page[WAL_PAGE_SIZE];
     struct wal_name name;
     struct stat status;
     size_t got = 0;
-    bool is;
+    bool has;
 
     wal_parse_name(segment, &name);
-    is = fd >= 0 && fstat(fd, &status) == 0 && S_ISREG(status.st_mode) &&
-         files_read_fd(fd, path, page, sizeof page, &got, &ignored) && got == sizeof page &&
-         wal_check_segment(&name, (uint64_t)status.st_size, page, system_identifier, &ignored);
+    has = fd >= 0 && fstat(fd, &status) == 0 && S_ISREG(status.st_mode) &&
+          files_read_fd(fd, path, page, sizeof page, &got, &ignored) && got == sizeof page &&
+          wal_check_segment(&name, (uint64_t)status.st_size, page, system_identifier, &ignored);
     if (fd >= 0)
         close(fd);
-    if (is)
-        return path;
-    free(path);
-    return NULL;
+    return has;
+}
+
+char *restore_delta_unarchived(const char *directory, const char *segment,
+                               uint64_t system_identifier)
+{
+    char *wal = files_join(directory, WAL), *newest = NULL;
+    DIR *stream = opendir(wal);
+    struct dirent *entry;
+
+    while (stream != NULL && (entry = readdir(stream)) != NULL) {
+        char *path = mem_printf("%s/%s/%s", wal, entry->d_name, segment);
+
+        /* their names sort by time */
+        if (is_aside(entry->d_name) && (newest == NULL || strcmp(path, newest) > 0) &&
+            has_segment(path, segment, system_identifier)) {
+            free(newest);
+            newest = path;
+        } else {
+            free(path);
+        }
+    }
+    if (stream != NULL)
+        closedir(stream);
+    free(wal);
+    return newest;
 }
 
 bool restore_delta_begin(const struct restore_place *place, struct restore_tree *tree,

@@ -14,9 +14,9 @@
 #include "pgvigil/config.h"
 #include "pgvigil/repository.h"
 
-/* Archives what the directory still has to archive (pg_wal/archive_status/<name>.ready), if it is one of a
- * cluster that the repository knows and no server runs in it. What cannot be archived is only warned
- * about: it is kept. */
+/* Archives what the directory still has to archive (<name>.ready in pg_wal/archive_status, and in that of what
+ * earlier restores put aside), if it is one of a cluster that the repository knows and no server runs in
+ * it. What cannot be archived is only warned about: it is kept. */
 void restore_delta_ship(const struct config *config, struct repository *repository,
                         const char *directory);
 
@@ -30,8 +30,9 @@ void restore_delta_ship(const struct config *config, struct repository *reposito
 bool restore_delta_begin(const struct restore_place *place, struct restore_tree *tree,
                          struct restore_plan *plan, char **wal_aside, struct error *err);
 
-/* The path of `segment`, the first that the archive does not have, if the directory made of pg_wal holds WAL
- * of it: the server was writing to it. Else NULL. The caller frees it. */
-char *restore_delta_unarchived(const char *aside, const char *segment, uint64_t system_identifier);
+/* The path of `segment`, the first that the archive does not have, if WAL of it was put aside, by this restore or an
+ * earlier one: the server was writing to it. The newest, if there are several; else NULL. The caller frees it. */
+char *restore_delta_unarchived(const char *directory, const char *segment,
+                               uint64_t system_identifier);
 
 #endif

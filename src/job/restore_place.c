@@ -144,8 +144,7 @@ static bool is_same_remains(const char *target, const char *tablespace)
            has_only_marker(tablespace);
 }
 
-/* By its pg_control, or, where a delta restore took that away, by the mark it made before. */
-static bool is_of_cluster(const struct restore_place *place)
+bool restore_place_is_of_cluster(const char *path, uint64_t system_identifier)
 {
     struct error ignored = ERROR_INIT;
     struct buffer marker = BUFFER_INIT;
@@ -153,11 +152,11 @@ static bool is_of_cluster(const struct restore_place *place)
     char line[64];
     bool is;
 
-    if (has_file(place->path, CONTROL_PATH))
-        return control_read(place->path, &control, NULL, NULL, &ignored) &&
-               control.system_identifier == place->system_identifier;
-    snprintf(line, sizeof line, "\nsystem identifier %" PRIu64 "\n", place->system_identifier);
-    read_marker(place->path, RESTORE_PLACE_DELTA_MARKER, &marker);
+    if (has_file(path, CONTROL_PATH))
+        return control_read(path, &control, NULL, NULL, &ignored) &&
+               control.system_identifier == system_identifier;
+    snprintf(line, sizeof line, "\nsystem identifier %" PRIu64 "\n", system_identifier);
+    read_marker(path, RESTORE_PLACE_DELTA_MARKER, &marker);
     is = strstr(buffer_text(&marker), line) != NULL;
     buffer_free(&marker);
     return is;
@@ -259,7 +258,9 @@ static bool check_target(const struct restore_place *place, struct error *err)
         return check_ours(path, err);
     if (place->mode == RESTORE_ANEW)
         return refuse_filled_target(path, err);
-    return is_of_cluster(place) ? check_ours(path, err) : refuse_foreign_target(place, err);
+    return restore_place_is_of_cluster(path, place->system_identifier)
+               ? check_ours(path, err)
+               : refuse_foreign_target(place, err);
 }
 
 static bool check_location(const struct restore_place *place,

@@ -44,6 +44,8 @@ bool restore_place_choose(const struct config *config, const struct restore_requ
                           struct error *err);
 /* Looks again, under the locks of restore_tree. */
 bool restore_place_check(const struct restore_place *place, struct error *err);
+/* By its pg_control, or, where a delta restore took that away, by the mark it made before. */
+bool restore_place_is_of_cluster(const char *path, uint64_t system_identifier);
 /* Is this what a failed restore left? It can be taken away: nobody could have started it. */
 bool restore_place_is_remains(const char *target);
 void restore_place_free(struct restore_place *place);

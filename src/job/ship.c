@@ -166,8 +166,8 @@ static bool ship_to_set(struct repository_set *set, uint64_t identifier,
 
 /* As many repositories as archive.require says must have it. After a failure PostgreSQL pushes again,
  * and those that have it already say so. */
-static bool ship_to_all(const struct config *config, uint64_t identifier, const char *path,
-                        enum wal_outcome *outcome, struct error *err)
+bool ship_file_of(const struct config *config, uint64_t identifier, const char *path,
+                  enum wal_outcome *outcome, struct error *err)
 {
     struct wal_source source = {.deadline = clock_monotonic() + config->archive.timeout};
     struct repository_set set;
@@ -190,14 +190,5 @@ bool ship_file(const struct config *config, const char *path, enum wal_outcome *
     uint64_t identifier;
 
     return ship_identify(config, &identifier, err) &&
-           ship_to_all(config, identifier, path, outcome, err);
-}
-
-bool ship_file_of(const struct config *config, const char *directory, const char *path,
-                  enum wal_outcome *outcome, struct error *err)
-{
-    struct control control;
-
-    return control_read(directory, &control, NULL, NULL, err) &&
-           ship_to_all(config, control.system_identifier, path, outcome, err);
+           ship_file_of(config, identifier, path, outcome, err);
 }

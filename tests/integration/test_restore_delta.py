@@ -207,13 +207,47 @@ def test_the_segment_that_was_being_written(site, push):
     site.cluster.sql("insert into t select generate_series(1, 100)")
     site.cluster.kill9()
     done = delta(site, "--json")
-    assert_says(done, "the last transactions before the server died are not in the archive", "archive-push pg_wal/before-")
     path = json.loads(done.stdout)["unarchived"]
+    assert_says(done, "the last transactions before the server died are not in the archive", f"archive-push '{path}'")
     if push:
         site.pgvigil.run("archive-push", path)
     site.cluster.start(wait=False)
     wait_recovery(site.cluster, "promoted")
     assert site.cluster.scalar("select count(*) from t") == (101 if push else 1)
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_what_an_earlier_restore_put_aside(site, killed):
+    """What could not be archived then, and the segment that was being written: a second --delta knew of neither."""
+    site.cluster.sql("create table t as select 1 n")
+    site.backup()
+    site.cluster.switch_wal(archived=True)
+    command = site.cluster.scalar("show archive_command")
+    site.cluster.configure(archive_command="false")
+    site.cluster.reload()
+    site.cluster.sql("insert into t select generate_series(1, 50)")
+    full = site.cluster.switch_wal(archived=False)
+    site.cluster.sql("insert into t select generate_series(51, 100)")
+    site.cluster.kill9()
+    data, identifier = site.cluster.data, site.cluster.system_identifier
+    (data / "pg_wal" / full).chmod(0)
+    first = delta(site, "--json")
+    assert "could not be archived, and is kept" in first.stderr
+    (aside,) = (data / "pg_wal").glob("before-*")
+    (aside / full).chmod(0o600)
+    if killed:  # where it had taken pg_control away, and has a mark instead
+        (data / "global" / "pg_control").unlink()
+        write_file(data / "pgvigil.delta", f"\nsystem identifier {identifier}\n")
+    second = delta(site, "--json")
+    assert_says(second, f"archived \"{aside / full}\"", f"\"pg_wal/{aside.name}\" is of an earlier restore, and stays",
+                "the last transactions before the server died are not in the archive")
+    path = json.loads(second.stdout)["unarchived"]
+    assert path.startswith(f"{aside}/")
+    site.pgvigil.run("archive-push", path)
+    site.cluster.configure(archive_command=command)
+    site.cluster.start(wait=False)
+    wait_recovery(site.cluster, "promoted")
+    assert site.cluster.scalar("select count(*) from t") == 101
 
 
 @pytest.mark.parametrize("noted", [None, "1", "0", "99999999"])
