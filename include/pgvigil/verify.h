@@ -39,6 +39,7 @@ struct verify_request {
 enum verify_fault {
     VERIFY_DAMAGED,
     VERIFY_MISSING,
+    VERIFY_OWED, /* missing, but noted as a debt that the next push pays, see debt.h: no damage */
     VERIFY_STRAY /* no name that this version knows: left alone, and no damage */
 };
 
@@ -103,7 +104,9 @@ bool verify_run(const struct config *config, const struct verify_request *reques
                 struct verify_result *result, struct error *err);
 void verify_free_result(struct verify_result *result);
 
-/* Is it damaged or missing, and not all of it repaired? */
+/* Is it damaged, missing or owed, and not all of it repaired? */
 bool verify_is_open(const struct verify_finding *finding);
+
+const char *verify_fault_name(enum verify_fault fault); /* "damaged" */
 
 #endif

@@ -81,51 +81,45 @@ static bool print(const struct config *config, const struct verify_request *requ
     return ok;
 }
 
-static void log_finding(const struct verify_repository *repository,
-                        const struct verify_cluster *cluster, const struct verify_finding *finding)
+/* What is wrong is in the report; this is for whoever sees nothing else of it. */
+static int judge_repository(const struct verify_repository *repository, bool repairable)
 {
-    struct buffer cost = BUFFER_INIT;
     struct error err = ERROR_INIT;
+    uint64_t wrong = 0;
 
-    if (finding->fault == VERIFY_DAMAGED)
-        error_set(&err, ERROR_INTEGRITY, "%s", finding->why);
-    else
-        error_set(&err, ERROR_INTEGRITY, "%s%s%s missing in repository \"%s\" (%s)",
-                  finding->object, finding->last ? " to " : " is",
-                  finding->last ? finding->last : "", repository->config->name, finding->why);
-    if (strstr(err.message, finding->object) == NULL)
-        error_context(&err, "object \"%s\" of cluster %" PRIu64 " in repository \"%s\"",
-                      finding->object, cluster->system_identifier, repository->config->name);
-    cmd_verify_cost(finding, &cost);
-    if (cost.length > 0)
-        error_detail(&err, "%s", buffer_text(&cost));
-    if (finding->repair_failure)
-        error_hint(&err, "it could not be repaired: %s", finding->repair_failure);
-    log_error(LOG_ERROR, &err);
-    buffer_free(&cost);
+    for (size_t i = 0; i < repository->cluster_count; i++)
+        for (size_t j = 0; j < repository->clusters[i].finding_count; j++) {
+            const struct verify_finding *finding = &repository->clusters[i].findings[j];
+
+            if (verify_is_open(finding) && finding->fault != VERIFY_OWED)
+                wrong += finding->count - finding->repaired;
+        }
+    if (wrong == 0)
+        return 0;
+    error_set(&err, ERROR_INTEGRITY, "%" PRIu64 " object%s of repository \"%s\" damaged or missing",
+              wrong, wrong == 1 ? "" : "s", repository->config->name);
+    if (repairable)
+        error_hint(&err,
+                   "`pgvigil verify --repair --repository %s` brings back what another "
+                   "repository has",
+                   repository->config->name);
+    return cmd_fail(&err);
 }
 
 /* Damage outweighs a repository that could not be reached. */
-static int judge(const struct verify_result *result)
+static int judge(const struct verify_result *result, bool repairable)
 {
     int status = 0;
 
     for (size_t i = 0; i < result->repository_count; i++) {
         const struct verify_repository *repository = &result->repositories[i];
+        const int found = judge_repository(repository, repairable);
 
-        for (size_t j = 0; j < repository->cluster_count; j++) {
-            const struct verify_cluster *cluster = &repository->clusters[j];
-
-            for (size_t k = 0; k < cluster->finding_count; k++) {
-                if (!verify_is_open(&cluster->findings[k]))
-                    continue;
-                log_finding(repository, cluster, &cluster->findings[k]);
-                status = error_exit_code(ERROR_INTEGRITY);
-            }
-        }
+        status = found > status ? found : status;
         if (repository->error.code != ERROR_NONE) {
-            int failed = cmd_fail(&repository->error);
-            status = status == 0 || failed > status ? failed : status;
+            const int failed = cmd_fail(&repository->error);
+
+            status = failed > status ? failed : status;
         }
     }
     return status;
@@ -154,7 +148,7 @@ static int run(const struct config *config, const struct arguments *arguments,
     }
     if (arguments->json || !arguments->quiet || any_finding(&result))
         printed = print(config, request, arguments->json, &result, &err);
-    status = judge(&result);
+    status = judge(&result, config->repository_count > 1 && !arguments->repair);
     verify_free_result(&result);
     return printed ? status : cmd_fail(&err);
 }

@@ -12,7 +12,4 @@ void cmd_verify_text(const struct verify_result *result, struct buffer *out);
 void cmd_verify_json(const struct config *config, const struct verify_request *request,
                      const struct verify_result *result, struct buffer *out);
 
-/* "backups A and B cannot be restored; no moment from ... to ... can be": what one finding costs, or "" */
-void cmd_verify_cost(const struct verify_finding *finding, struct buffer *out);
-
 #endif

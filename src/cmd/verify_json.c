@@ -36,8 +36,6 @@ static json_t *make_lost(const struct verify_lost_time *lost)
 
 static json_t *make_finding(const struct verify_finding *finding)
 {
-    static const char *const faults[] = {
-        [VERIFY_DAMAGED] = "damaged", [VERIFY_MISSING] = "missing", [VERIFY_STRAY] = "stray"};
     json_t *object = json_out_object(), *backups = json_out_array(), *lost = json_out_array();
     char run[CLOCK_COMPACT_SIZE];
 
@@ -45,7 +43,7 @@ static json_t *make_finding(const struct verify_finding *finding)
         json_out_add(backups, json_out_text(layout_run_text(finding->backups[i], run)));
     for (size_t i = 0; i < finding->lost_count; i++)
         json_out_add(lost, make_lost(&finding->lost[i]));
-    json_out_put(object, "fault", json_out_text(faults[finding->fault]));
+    json_out_put(object, "fault", json_out_text(verify_fault_name(finding->fault)));
     json_out_put(object, "kind",
                  text_or_null(finding->kind ? trailer_kind_name(finding->kind) : NULL));
     json_out_put(object, "object", json_out_text(finding->object));

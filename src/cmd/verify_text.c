@@ -23,7 +23,8 @@ static void append_backups(const struct verify_finding *finding, struct buffer *
     buffer_append_string(out, " cannot be restored");
 }
 
-void cmd_verify_cost(const struct verify_finding *finding, struct buffer *out)
+/* What one finding costs, or "". */
+static void append_cost(const struct verify_finding *finding, struct buffer *out)
 {
     char from[CLOCK_TEXT_SIZE], to[CLOCK_TEXT_SIZE];
 
@@ -45,11 +46,9 @@ void cmd_verify_cost(const struct verify_finding *finding, struct buffer *out)
 
 static void print_finding(const struct verify_finding *finding, struct buffer *out)
 {
-    static const char *const faults[] = {
-        [VERIFY_DAMAGED] = "damaged", [VERIFY_MISSING] = "missing", [VERIFY_STRAY] = "stray"};
     struct buffer cost = BUFFER_INIT;
 
-    buffer_append_format(out, "    %s: %s", faults[finding->fault], finding->object);
+    buffer_append_format(out, "    %s: %s", verify_fault_name(finding->fault), finding->object);
     if (finding->last != NULL)
         buffer_append_format(out, " to %s (%" PRIu64 " segments)", strrchr(finding->last, '/') + 1,
                              finding->count);
@@ -66,7 +65,7 @@ static void print_finding(const struct verify_finding *finding, struct buffer *o
         return;
     if (finding->repair_failure != NULL)
         buffer_append_format(out, "        not repaired: %s\n", finding->repair_failure);
-    cmd_verify_cost(finding, &cost);
+    append_cost(finding, &cost);
     buffer_append_format(out, "        cost: %s\n",
                          cost.length > 0 ? buffer_text(&cost) : "nothing that can be restored");
     buffer_free(&cost);

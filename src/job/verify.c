@@ -29,6 +29,16 @@ bool verify_is_open(const struct verify_finding *finding)
     return finding->fault != VERIFY_STRAY && finding->repaired < finding->count;
 }
 
+const char *verify_fault_name(enum verify_fault fault)
+{
+    static const char *const names[] = {[VERIFY_DAMAGED] = "damaged",
+                                        [VERIFY_MISSING] = "missing",
+                                        [VERIFY_OWED] = "owed",
+                                        [VERIFY_STRAY] = "stray"};
+
+    return names[fault];
+}
+
 static void free_cluster(struct verify_cluster *cluster)
 {
     for (size_t i = 0; i < cluster->finding_count; i++)
@@ -79,6 +89,15 @@ static void sort_findings(struct verify_cluster *cluster)
               compare_findings);
 }
 
+static bool look(struct verify_walk *walk, struct error *err)
+{
+    survey_free(walk->survey);
+    walk->survey = NULL;
+    return verify_owed_read(&walk->owed, walk->repository, err) &&
+           survey_read(walk->repository, &walk->survey, err) &&
+           verify_owed_read(&walk->owed, walk->repository, err);
+}
+
 /* What was missing and is there again, or has turned out to be somebody's deletion, changes what else is
  * missing: so the WAL is looked at once more. Findings of stretches that are repaired in part end with
  * what is back. */
@@ -87,14 +106,12 @@ static bool look_again(struct verify_walk *walk, struct error *err)
     struct verify_cluster *result = walk->result;
     size_t left = 0;
 
-    survey_free(walk->survey);
-    walk->survey = NULL;
-    if (!survey_read(walk->repository, &walk->survey, err))
+    if (!look(walk, err))
         return false;
     for (size_t i = 0; i < result->finding_count; i++) {
         struct verify_finding *finding = &result->findings[i];
 
-        if (finding->fault == VERIFY_MISSING && finding->kind == TRAILER_WAL) {
+        if (finding->fault != VERIFY_DAMAGED && finding->kind == TRAILER_WAL) {
             if (finding->repaired == 0) {
                 verify_walk_free_finding(finding);
                 continue;
@@ -137,7 +154,7 @@ static void sum_up(struct verify_walk *walk)
 
 static bool check_all(struct verify_walk *walk, struct repository *siblings, struct error *err)
 {
-    if (!verify_inventory_read(walk, err) || !survey_read(walk->repository, &walk->survey, err))
+    if (!verify_inventory_read(walk, err) || !look(walk, err))
         return false;
     verify_inventory_choose(walk);
     choose_more(walk);
@@ -176,6 +193,7 @@ static bool verify_cluster(struct verifying *verifying, struct repository *repos
     sort_findings(result);
     sum_up(&walk);
     survey_free(walk.survey);
+    verify_owed_free(&walk.owed);
     verify_blocks_free(walk.blocks);
     verify_inventory_free(&walk);
     pthread_mutex_destroy(&walk.mutex);

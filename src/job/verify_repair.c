@@ -7,7 +7,6 @@
 #include "job/verify_object.h"
 #include "job/verify_wal.h"
 #include "pgvigil/layout.h"
-#include "pgvigil/log.h"
 #include "pgvigil/mem.h"
 #include "pgvigil/object_copy.h"
 #include "pgvigil/process.h"
@@ -137,6 +136,18 @@ static bool was_removed(const struct repairing *repairing, const struct verify_f
     return true;
 }
 
+/* Of several segments the first. */
+static void note_failure(struct verify_finding *finding, const struct error *err)
+{
+    if (finding->repair_failure != NULL)
+        return;
+    if (err->code == ERROR_NOT_FOUND)
+        finding->repair_failure = mem_strdup("no other repository has it");
+    else
+        finding->repair_failure =
+            mem_printf("%s%s%s", err->message, err->detail[0] != '\0' ? "; " : "", err->detail);
+}
+
 static bool repair_object(const struct repairing *repairing, struct verify_finding *finding,
                           char *name, struct error *err)
 {
@@ -156,18 +167,12 @@ static bool repair_object(const struct repairing *repairing, struct verify_findi
     }
 
     if (!try_siblings(repairing, finding, &wanted, err)) {
-        if (finding->repair_failure == NULL)
-            finding->repair_failure = mem_strdup(
-                err->code == ERROR_NOT_FOUND ? "no other repository has it" : err->message);
-        if (err->detail[0] != '\0' && err->code != ERROR_NOT_FOUND)
-            log_error(LOG_WARNING, err);
+        note_failure(finding, err);
         error_clear(err);
         return true;
     }
     finding->repaired++;
     verify_walk_remember(walk, &wanted);
-    log_info("object \"%s\" in repository \"%s\" is back: its copy came from repository \"%s\"",
-             name, walk->repository->name, finding->source);
     return true;
 }
 

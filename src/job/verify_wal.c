@@ -9,6 +9,10 @@
 #include "pgvigil/mem.h"
 #include "pgvigil/wal_scan.h"
 
+#define OWED                                                                                       \
+    "archive-push could not store it here, and noted that; the next pushes bring it, or `pgvigil " \
+    "copy`"
+
 static uint32_t segment_size(const struct verify_walk *walk)
 {
     const struct survey *survey = walk->survey;
@@ -31,22 +35,64 @@ bool verify_wal_segment(const struct verify_walk *walk, const struct verify_find
     return true;
 }
 
-static void blame_missing(struct verify_walk *walk, uint32_t timeline, uint64_t first,
-                          uint64_t last, const char *reason)
+static char *segment_object(const struct verify_walk *walk, uint32_t timeline, uint64_t number,
+                            char object[LAYOUT_NAME_SIZE])
 {
-    char file[WAL_NAME_SIZE], object[LAYOUT_NAME_SIZE];
-    const uint32_t size = segment_size(walk);
+    char file[WAL_NAME_SIZE];
+
+    return layout_wal_segment(wal_segment_name(timeline, number, segment_size(walk), file), object);
+}
+
+/* All of these segments are owed, or none is. */
+static void blame_stretch(struct verify_walk *walk, uint32_t timeline, uint64_t first,
+                          uint64_t last, bool owed, const char *reason)
+{
+    char object[LAYOUT_NAME_SIZE];
     struct verify_finding *finding;
     struct error why;
 
-    error_set(&why, ERROR_INTEGRITY, "%s", reason);
-    layout_wal_segment(wal_segment_name(timeline, first, size, file), object);
-    finding = verify_walk_blame(walk, VERIFY_MISSING, TRAILER_WAL, object, &why);
+    error_set(&why, ERROR_INTEGRITY, "%s", owed ? OWED : reason);
+    finding = verify_walk_blame(walk, owed ? VERIFY_OWED : VERIFY_MISSING, TRAILER_WAL,
+                                segment_object(walk, timeline, first, object), &why);
     finding->count = last - first + 1;
-    if (last == first)
-        return;
-    layout_wal_segment(wal_segment_name(timeline, last, size, file), object);
-    finding->last = mem_strdup(object);
+    if (last > first)
+        finding->last = mem_strdup(segment_object(walk, timeline, last, object));
+}
+
+/* Up to where all segments from `first` on are owed as that one is, or are not. */
+static uint64_t find_stretch_end(const struct verify_walk *walk, uint32_t timeline, uint64_t first,
+                                 uint64_t last, bool *owed)
+{
+    char object[LAYOUT_NAME_SIZE], file[WAL_NAME_SIZE];
+    struct wal_name parsed;
+    const char *next;
+    uint64_t number;
+
+    *owed = verify_owed_has(&walk->owed, segment_object(walk, timeline, first, object));
+    if (*owed) {
+        while (first < last &&
+               verify_owed_has(&walk->owed, segment_object(walk, timeline, first + 1, object)))
+            first++;
+        return first;
+    }
+    next = verify_owed_after(&walk->owed, object);
+    if (next == NULL || !layout_parse_wal(next, file, &parsed) || parsed.kind != WAL_SEGMENT ||
+        parsed.timeline != timeline)
+        return last;
+    number = wal_segment_number(&parsed, segment_size(walk));
+    return number > first && number <= last ? number - 1 : last;
+}
+
+static void blame_missing(struct verify_walk *walk, uint32_t timeline, uint64_t first,
+                          uint64_t last, const char *reason)
+{
+    while (first <= last) {
+        bool owed;
+        const uint64_t end = find_stretch_end(walk, timeline, first, last, &owed);
+
+        blame_stretch(walk, timeline, first, end, owed, reason);
+        first = end + 1;
+    }
 }
 
 /* Behind a backup that is kept, retention leaves nothing up to the start of the next one, or to where the
@@ -129,7 +175,8 @@ static void check_history(struct verify_walk *walk, uint32_t timeline)
               "WAL of timeline %" PRIu32
               " is there: backups of earlier timelines cannot be restored along it",
               timeline);
-    verify_walk_blame(walk, VERIFY_MISSING, TRAILER_HISTORY, object, &why);
+    verify_walk_blame(walk, verify_owed_has(&walk->owed, object) ? VERIFY_OWED : VERIFY_MISSING,
+                      TRAILER_HISTORY, object, &why);
 }
 
 void verify_wal_check(struct verify_walk *walk)

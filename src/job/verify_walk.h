@@ -7,6 +7,7 @@
 #include <pthread.h>
 
 #include "job/verify_memory.h"
+#include "job/verify_owed.h"
 #include "pgvigil/digest.h"
 #include "pgvigil/survey.h"
 #include "pgvigil/verify.h"
@@ -44,6 +45,7 @@ struct verify_walk {
     struct verify_entry *entries; /* ascending by name */
     size_t count, capacity;
     struct survey *survey;
+    struct verify_owed owed; /* when the survey was made */
     struct verify_blocks *blocks;
     pthread_mutex_t mutex; /* guards result and memory while objects are read */
 };

@@ -328,7 +328,7 @@ class Trial:
         with self.copy.replaced(self.name, data):
             done = self.copy.pgvigil.run(*self.arguments, check=False, timeout=60)
         problems = [f"exit code {done.rc} instead of {wanted}"] if done.rc != wanted else []
-        problems += [f"does not say {piece!r}" for piece in self.pieces(data, wanted) if piece not in done.stderr]
+        problems += [f"does not say {piece!r}" for piece in self.pieces(data, wanted) if piece not in done.stdout + done.stderr]
         problems += self.left_behind(wanted)
         self.tidy()
         return f"{self.row.item}, {way}, {self.row.command}: {problems}\n{done.describe()}" if problems else None
