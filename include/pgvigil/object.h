@@ -56,9 +56,9 @@ bool object_put_scratch(struct repository *repository, const char *name, enum tr
 
 /*
  * Gives the raw bytes to sink as they come. They are proven only once true is returned: until then
- * the receiver must not let anybody take them for real. More than `maximum` raw bytes, a wrong
- * kind, name, length or digest are ERROR_INTEGRITY naming the object; absence is ERROR_NOT_FOUND; an
- * encrypted object that no private key opens is ERROR_CONFIG.
+ * the receiver must not let anybody take them for real. More than `maximum` raw bytes, or more stored
+ * ones than those can take, a wrong kind, name, length or digest are ERROR_INTEGRITY naming the object;
+ * absence is ERROR_NOT_FOUND; an encrypted object that no private key opens is ERROR_CONFIG.
  */
 bool object_get(struct repository *repository, const char *name, enum trailer_kind kind,
                 enum object_coding coding, uint64_t maximum, store_sink sink, void *context,

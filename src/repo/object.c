@@ -14,6 +14,8 @@
 #include "pgvigil/relay.h"
 #include "repo/object_kind.h"
 
+#define STORED_SLACK (UINT64_C(1) << 20)
+
 bool object_put_scratch(struct repository *repository, const char *name, enum trailer_kind kind,
                         void *data, size_t length, enum store_outcome *outcome,
                         struct trailer *trailer, struct error *err)
@@ -184,6 +186,13 @@ static bool object_take_encrypted(struct object_reader *reader, const void *data
     return false;
 }
 
+/* So many bytes can be stored for the raw ones: zstd and CMS add less than this. Frames of nothing, without an
+ * end, would otherwise be read for ever. */
+static uint64_t object_stored_maximum(const struct object_reader *reader)
+{
+    return reader->maximum + reader->maximum / 64 + STORED_SLACK;
+}
+
 /* Stored bytes that are certainly not of the trailer. */
 static bool object_take_stored(struct object_reader *reader, const void *data, size_t length,
                                struct error *err)
@@ -191,6 +200,10 @@ static bool object_take_stored(struct object_reader *reader, const void *data, s
     if (length == 0)
         return true;
     reader->stored_length += length;
+    if (reader->stored_length > object_stored_maximum(reader))
+        return error_set(err, ERROR_INTEGRITY,
+                         "it is longer than the %" PRIu64 " bytes it may hold could make it",
+                         reader->maximum);
     digest_sha256_update(reader->stored, data, length);
     return reader->encrypted ? object_take_encrypted(reader, data, length, err)
                              : object_take_open(data, length, reader, err);

@@ -313,6 +313,29 @@ START_TEST(lies_are_noticed)
 }
 END_TEST
 
+/* Frames of nothing, skippable ones or empty ones, are no way to keep a reader busy for ever. */
+START_TEST(frames_of_nothing_have_an_end)
+{
+    static const unsigned char skippable[8] = {0x50, 0x2a, 0x4d, 0x18};
+    unsigned char empty[32];
+    const size_t empty_length = squeeze("", 0, 1, empty, sizeof(empty));
+    struct buffer frames = BUFFER_INIT, back = BUFFER_INIT;
+
+    for (int many = 0; many < 2; many++) {
+        buffer_clear(&frames);
+        while (frames.length < (many ? 3 * MEGABYTE : MEGABYTE / 2)) {
+            buffer_append(&frames, skippable, sizeof(skippable));
+            buffer_append(&frames, empty, empty_length);
+        }
+        forge("nothing", frames.data, frames.length, 0, "");
+        ck_assert_int_eq(get("nothing", TRAILER_HISTORY, OBJECT_ZSTD, MEGABYTE, &back), !many);
+    }
+    ck_damaged("nothing", "it is longer than the 1048576 bytes it may hold could make it");
+    buffer_free(&frames);
+    buffer_free(&back);
+}
+END_TEST
+
 static bool refuse(const void *data, size_t length, void *context, struct error *error)
 {
     (void)data;
@@ -374,6 +397,7 @@ Suite *object_suite(void)
     tcase_add_loop_test(tests, every_damage_is_noticed, 0, 2);
     tcase_add_test(tests, an_object_belongs_to_its_name);
     tcase_add_test(tests, lies_are_noticed);
+    tcase_add_test(tests, frames_of_nothing_have_an_end);
     tcase_add_test(tests, whose_error_it_is);
     tcase_add_test(tests, a_buffer_keeps_what_was_in_it);
     suite_add_tcase(suite, tests);
