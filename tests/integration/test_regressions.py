@@ -14,8 +14,6 @@ from backup_tools import Background, assert_says, only_backup, snapshot
 from harness import (assert_amcheck, assert_verifybackup, format_lsn, own, segment_name, system, wait_recovery,
                      wait_until, write_file)
 
-pytestmark = pytest.mark.alone  # another repository would help out
-
 SEGMENT = 16 << 20
 
 
