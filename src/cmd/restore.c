@@ -425,7 +425,8 @@ static const char notes[] =
     "--delta keeps the blocks of DIR that are right, fetches the others, and removes\n"
     "files that the backup does not have. DIR must be proven to be this cluster's, and\n"
     "no server may run in it. WAL in it that was not archived is archived first, but for\n"
-    "the segment that was being written; all of it is kept in pg_wal/before-*.\n"
+    "the segment that was being written; all of it is kept in pg_wal/before-*. Without\n"
+    "--tablespace a tablespace stays where DIR has it.\n"
     "\n"
     "Exit code: 0 restored; 1 there is no such backup, or the target cannot be reached;\n"
     "2 wrong options, or a directory that is not free; 3 environment; 4 damaged repository.";

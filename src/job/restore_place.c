@@ -162,16 +162,33 @@ bool restore_place_is_of_cluster(const char *path, uint64_t system_identifier)
     return is;
 }
 
+static char *link_path(const char *directory, const struct restore_place_tablespace *tablespace)
+{
+    return mem_printf("%s/pg_tblspc/%" PRIu32, directory, tablespace->oid);
+}
+
+static bool has_link_there(const char *directory, const struct restore_place_tablespace *tablespace)
+{
+    char *link = link_path(directory, tablespace), real[PATH_MAX];
+    const bool leads = realpath(link, real) != NULL && strcmp(real, tablespace->to) == 0;
+
+    free(link);
+    return leads;
+}
+
+/* A data directory that was copied has links to the tablespaces of the one it was copied from. */
+static bool is_of_original(const struct restore_place *place,
+                           const struct restore_place_tablespace *tablespace)
+{
+    return place->pgdata != NULL && !place->configured && has_link_there(place->pgdata, tablespace);
+}
+
 /* The target's own link leads there, or an earlier delta restore had come so far. */
 static bool is_of_target(const struct restore_place *place,
                          const struct restore_place_tablespace *tablespace)
 {
-    char *link = mem_printf("%s/pg_tblspc/%" PRIu32, place->path, tablespace->oid);
-    char real[PATH_MAX];
-    const bool leads = realpath(link, real) != NULL && strcmp(real, tablespace->to) == 0;
-
-    free(link);
-    return leads || same_marker(place->path, tablespace->to, RESTORE_PLACE_DELTA_MARKER);
+    return (has_link_there(place->path, tablespace) && !is_of_original(place, tablespace)) ||
+           same_marker(place->path, tablespace->to, RESTORE_PLACE_DELTA_MARKER);
 }
 
 static bool refuse_filled_target(const char *path, struct error *err)
@@ -263,6 +280,18 @@ static bool check_target(const struct restore_place *place, struct error *err)
                : refuse_foreign_target(place, err);
 }
 
+/* Onto an existing directory it stays where that has it. The caller frees the path. */
+static char *usual_location(const struct restore_place *place,
+                            const struct restore_place_tablespace *tablespace)
+{
+    char *link = link_path(place->path, tablespace), to[PATH_MAX];
+    const ssize_t length = place->mode == RESTORE_DELTA ? readlink(link, to, sizeof to - 1) : -1;
+
+    free(link);
+    return length > 0 && to[0] == '/' ? mem_strndup(to, (size_t)length)
+                                      : mem_strdup(tablespace->from);
+}
+
 static bool check_location(const struct restore_place *place,
                            const struct restore_place_tablespace *tablespace, struct error *err)
 {
@@ -277,7 +306,10 @@ static bool check_location(const struct restore_place *place,
         return true;
     error_set(err, ERROR_USAGE, "cannot restore tablespace %" PRIu32 " to \"%s\": %s",
               tablespace->oid, tablespace->to,
-              state == FILES_NOT_EMPTY ? "the directory is not empty" : "it is not a directory");
+              state != FILES_NOT_EMPTY ? "it is not a directory"
+              : is_of_original(place, tablespace)
+                  ? "the directory is not empty, and the configured data directory has it there"
+                  : "the directory is not empty");
     return error_hint(err, "--tablespace '%s=/another/directory' puts it elsewhere",
                       tablespace->from);
 }
@@ -365,6 +397,20 @@ static bool map_locations(const struct restore_request *request, struct restore_
     return true;
 }
 
+static bool choose_usual(const struct restore_place *place,
+                         struct restore_place_tablespace *tablespace, struct error *err)
+{
+    char *path = usual_location(place, tablespace);
+    const bool ok = canonical_path(path, &tablespace->to, err);
+
+    free(path);
+    if (ok)
+        return true;
+    error_context(err, "cannot restore tablespace %" PRIu32 " to where it was", tablespace->oid);
+    return error_hint(err, "make that place, or use --tablespace '%s=/another/directory'",
+                      tablespace->from);
+}
+
 static bool choose_locations(const struct restore_request *request, struct restore_place *place,
                              struct error *err)
 {
@@ -373,12 +419,8 @@ static bool choose_locations(const struct restore_request *request, struct resto
     for (size_t i = 0; i < place->count; i++) {
         struct restore_place_tablespace *tablespace = &place->tablespaces[i];
 
-        if (tablespace->to == NULL && !canonical_path(tablespace->from, &tablespace->to, err)) {
-            error_context(err, "cannot restore tablespace %" PRIu32 " to where it was",
-                          tablespace->oid);
-            return error_hint(err, "make that place, or use --tablespace '%s=/another/directory'",
-                              tablespace->from);
-        }
+        if (tablespace->to == NULL && !choose_usual(place, tablespace, err))
+            return false;
         if (!check_apart(place, i, err) || !check_location(place, tablespace, err))
             return false;
     }
@@ -416,20 +458,20 @@ bool restore_place_choose(const struct config *config, const struct restore_requ
 
     *place = (struct restore_place){.count = backup->tablespace_count,
                                     .mode = request->mode,
+                                    .pgdata = config->pgdata,
                                     .system_identifier = backup->system_identifier};
     place->tablespaces = mem_calloc(place->count + 1, sizeof *place->tablespaces);
     for (size_t i = 0; i < place->count; i++) {
         place->tablespaces[i].oid = backup->tablespaces[i].oid;
         place->tablespaces[i].from = mem_strdup(backup->tablespaces[i].location);
     }
-    ok = canonical_path(request->to, &place->path, err) && check_target(place, err) &&
-         choose_locations(request, place, err) && apart_from_restore(config, place->path, err) &&
-         apart_from_data(config, place->path, err);
+    ok = canonical_path(request->to, &place->path, err) && check_target(place, err);
+    place->configured = ok && is_configured(config, place->path);
+    ok = ok && choose_locations(request, place, err) &&
+         apart_from_restore(config, place->path, err) && apart_from_data(config, place->path, err);
     for (size_t i = 0; ok && i < place->count; i++)
         ok = apart_from_restore(config, place->tablespaces[i].to, err);
-    if (ok)
-        place->configured = is_configured(config, place->path);
-    else
+    if (!ok)
         restore_place_free(place);
     return ok;
 }

@@ -30,7 +30,8 @@ struct restore_place {
     size_t count;
     enum restore_mode mode;
     uint64_t system_identifier;
-    bool configured; /* it is the data directory that the configuration names */
+    const char *pgdata; /* the data directory that the configuration names, borrowed; or NULL */
+    bool configured;    /* it is that one */
 };
 
 /*

@@ -109,6 +109,36 @@ def test_what_is_right_stays(crashed):
     assert_verifybackup(cluster.data, site.cluster.bindir)
 
 
+def test_tablespaces_stay_where_the_directory_has_them(crashed):
+    """They went to the backup's location, and were fetched anew, or refused as the original's are there."""
+    site, place = crashed, crashed.scratch.path / "elsewhere"
+    cluster = site.restore("copy", "--tablespace", f"{site.space}={place}", start=False)
+    before = snapshot(site.space)
+    for original in (True, False):
+        if not original:
+            shutil.move(site.space, site.scratch.path / "gone")
+        report = json.loads(delta(site, "--json", to=cluster.data).stdout)
+        assert report["bytes"] - report["kept"] <= 10 * BLOCK
+        (only,) = (cluster.data / "pg_tblspc").iterdir()
+        assert os.readlink(only) == str(place)
+        assert_verifybackup(cluster.data, site.cluster.bindir)
+        assert site.space.exists() == original and (not original or snapshot(site.space) == before)
+    assert_says(delta(site, to=site.cluster.data, check=0), "were there already", hint=False)
+
+
+def test_tablespaces_of_a_copied_directory_are_not_its_own(crashed):
+    """cp -a copies links: a restore onto the copy wrote into the tablespaces of the original."""
+    site, copy, place = crashed, crashed.scratch.path / "copied", crashed.scratch.path / "elsewhere"
+    subprocess.run(["cp", "-a", site.cluster.data, copy], check=True)
+    before = snapshot(site.space)
+    told = delta(site, to=copy, check=2)
+    assert_says(told, str(site.space), "the configured data directory has it there", "--tablespace")
+    assert (copy / "global" / "pg_control").exists()
+    delta(site, "--tablespace", f"{site.space}={place}", to=copy)
+    assert snapshot(site.space) == before
+    assert_verifybackup(copy, site.cluster.bindir)
+
+
 def test_zeros_come_back(site):
     """A block that is all zeros in the backup lies in no pack; in the directory it may hold anything."""
     site.cluster.sql("create table t as select n, repeat('x', 500) t from generate_series(1, 2000) n")
