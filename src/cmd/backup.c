@@ -45,7 +45,7 @@ static void say_what_came(const struct backup_result *result, int64_t took)
 }
 
 /* A backup with damaged pages is kept, as it may be the only one; but nobody may overlook it. */
-static int judge(const struct backup_info *info)
+static int judge_pages(const struct backup_info *info)
 {
     struct error err = ERROR_INIT;
 
@@ -63,6 +63,21 @@ static int judge(const struct backup_info *info)
     return cmd_fail(&err);
 }
 
+/* It is safe where it is, but whoever runs it from cron must hear that it is not everywhere. */
+static int judge_places(const struct backup_result *result)
+{
+    struct error err = ERROR_INIT;
+    char run[CLOCK_COMPACT_SIZE];
+
+    if (result->left_out == 0)
+        return 0;
+    error_set(&err, ERROR_STORE, "backup %s is in %zu of %zu repositories only",
+              layout_run_text(result->info->run, run), result->repositories - result->left_out,
+              result->repositories);
+    error_hint(&err, "`pgvigil copy` brings it to the others");
+    return cmd_fail(&err);
+}
+
 int cmd_backup(const char *config_name, int argc, char **argv)
 {
     struct backup_request request = {.jobs = 0};
@@ -76,7 +91,11 @@ int cmd_backup(const char *config_name, int argc, char **argv)
     const struct options options = {.command = "backup",
                                     .synopsis = "backup [--full] [--jobs N] [--quiet]",
                                     .summary = "Takes a base backup.",
-                                    .table = table};
+                                    .table = table,
+                                    .notes =
+                                        "Exit status: 3 if it is in fewer repositories than are "
+                                        "written at once, or failed\nfor want of network, disk or "
+                                        "database; 4 if pages of the database are damaged."};
     int64_t started = clock_monotonic();
     struct config *config;
     struct backup_result result;
@@ -97,9 +116,10 @@ int cmd_backup(const char *config_name, int argc, char **argv)
     ok = backup_run(config, &request, &result, &err);
     if (ok) {
         say_what_came(&result, clock_monotonic() - started);
-        status = judge(result.info);
-        backup_info_free(result.info);
         cmd_expire_after_backup(config);
+        const int places = judge_places(&result), pages = judge_pages(result.info);
+        status = pages > places ? pages : places;
+        backup_info_free(result.info);
     }
     config_free(config);
     return ok ? status : cmd_fail(&err);

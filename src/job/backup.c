@@ -135,9 +135,11 @@ static void pay_debts(struct backup *backup)
         log_error(LOG_WARNING, &err);
 }
 
-/* The backup is safe in the others; nobody may overlook it. */
-static void warn_of_left_out(const struct backup *backup)
+/* The backup is safe in the others. Returns how many lack it. */
+static size_t warn_of_left_out(const struct backup *backup)
 {
+    size_t left_out = 0;
+
     for (size_t i = 0; i < backup->set.count; i++) {
         const struct repository_set_member *member = &backup->set.members[i];
         struct error why = member->error;
@@ -147,7 +149,9 @@ static void warn_of_left_out(const struct backup *backup)
         error_context(&why, "the backup is not in repository \"%s\"", member->config->name);
         error_hint(&why, "`pgvigil copy --to %s` brings it there", member->config->name);
         log_error(LOG_WARNING, &why);
+        left_out++;
     }
+    return left_out;
 }
 
 static bool start(struct backup *backup, struct error *err)
@@ -425,9 +429,10 @@ bool backup_run(const struct config *config, const struct backup_request *reques
          copy_files(&backup, jobs, err) && stop(&backup, err) && commit(&backup, err);
     progress_stop();
     if (ok) {
-        warn_of_left_out(&backup);
         remember(&backup);
         *result = (struct backup_result){.info = backup.info,
+                                         .repositories = backup.set.count,
+                                         .left_out = warn_of_left_out(&backup),
                                          .base = backup.base.info ? backup.base.info->run : 0,
                                          .changed_bytes = atomic_load(&backup.reading.changed)};
         backup.info = NULL;

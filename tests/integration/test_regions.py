@@ -42,6 +42,7 @@ def regions(scratch):
             "repository local": None, "repository west": {"url": f"file://{place}"},
             "repository east": server.section(bucket, endpoint=proxy.endpoint, timeout="1 s")})
         site.proxy, site.server, site.bucket, site.place = proxy, server, bucket, place
+        site.pgvigil.outages = True
         yield site
 
 
@@ -184,7 +185,7 @@ def test_a_region_dies_in_the_middle(scratch):
         with east.down():
             ledger.wait(40)
             site.cluster.switch_wal(archived=True)
-            second = site.backup()
+            second = site.backup(check=3)
             assert 'the backup is not in repository "east"' in second.stderr
         ledger.wait(40)
     forget_outages(site)

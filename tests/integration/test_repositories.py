@@ -182,8 +182,10 @@ def test_an_outage_during_a_backup(scratch):
     first = site.backup()
     assert "not in repository" not in first.stderr
     hide(site.places["east"])
-    second = site.backup()
-    assert_says(second, 'the backup is not in repository "east"', "pgvigil copy --to east")
+    second = site.backup("--quiet", check=3)
+    assert_says(second, 'the backup is not in repository "east"', "pgvigil copy --to east",
+                "is in 1 of 2 repositories only")
+    assert second.stderr.splitlines()[-2].startswith("pgvigil: error: backup 2"), second.stderr
     show(site.places["east"])
     listed = {one["name"]: one for one in site.pgvigil.json("list")["repositories"]}
     assert len(listed["west"]["clusters"][0]["backups"]) == 2
@@ -300,11 +302,11 @@ def test_copy_takes_from_whoever_has_it(scratch):
     """What one source lacks or has damaged comes from another; what none has holds up nothing else."""
     site = make(scratch, ("west", "east", "later"), sections={"later": {"copy": "async"}})
     hide(site.places["east"])
-    site.backup()
+    site.backup(check=3)
     show(site.places["east"])
     forget_outages(site)
     hide(site.places["west"])
-    second = site.backup()
+    second = site.backup(check=3)
     assert 'not in repository "west"' in second.stderr
     show(site.places["west"])
     site.pgvigil.run("copy")
@@ -345,7 +347,7 @@ def test_two_hosts_that_took_the_same_id(scratch):
     run(["rm", "-r", one, *site.places["east"].glob(f"main/*/pack/{one.name}"), *site.places["east"].glob("main/*/run")])
     hide(site.places["west"])
     write_file(site.state_dir / "last-run", ahead)
-    site.backup()
+    site.backup(check=3)
     show(site.places["west"])
     done = site.pgvigil.run("copy", check=4)
     assert_says(done, f"backup {one.name} in repository", "is another one than that in repository")

@@ -32,7 +32,8 @@ class Site:
             **({"encryption": keys.section()} if keys.wanted() else {}),
         }, config)
         self.write_config()
-        self.pgvigil = Pgvigil(self.config, cwd=scratch.path, before=self._mirror and self._mirror.push)
+        self.pgvigil = Pgvigil(self.config, cwd=scratch.path, before=self._mirror and self._mirror.push,
+                               outages="repository far" in self.sections)
         self.cluster.configure(**{
             "archive_mode": "on", "archive_command": f'{self.pgvigil.shell_command} archive-push "%p"',
             "restore_command": f'{self.pgvigil.shell_command} archive-get "%f" "%p"', **(settings or {})})
