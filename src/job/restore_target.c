@@ -1,5 +1,5 @@
 /*
- * restore_target.c - choosing cluster, timeline and backup
+ * restore_target.c - choosing timeline and backup
  */
 #include "job/restore_target.h"
 
@@ -7,8 +7,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "job/restore_cluster.h"
 #include "job/restore_reach.h"
-#include "pgvigil/catalog.h"
 #include "pgvigil/clock.h"
 #include "pgvigil/layout.h"
 #include "pgvigil/log.h"
@@ -61,157 +61,6 @@ struct choosing {
     struct wal_scan_result stop; /* of a target by transaction or name */
 };
 
-static bool refuse_no_backup(const struct choosing *choosing, const struct catalog *catalog,
-                             struct error *err);
-
-/* A backup is chosen among those of the first repository, whatever others have. */
-static bool hint_others(const struct choosing *choosing, struct error *err)
-{
-    if (!choosing->repository->sibling ||
-        (err->code != ERROR_NEGATIVE && err->code != ERROR_INTEGRITY))
-        return false;
-    return error_hint(err,
-                      "%s%sbackups are looked for in repository \"%s\" alone: where another one has"
-                      " one that serves, --repository restores from there",
-                      err->hint, err->hint[0] != '\0' ? "; " : "", choosing->repository->name);
-}
-
-/* A time is served by backups that ended before it; the rest is seen to when the WAL is known. */
-static bool may_serve(const struct restore_request *request, const struct backup_info *backup)
-{
-    if (request->backup != 0)
-        return backup->run == request->backup;
-    return request->target != RESTORE_TIME || backup->stop_time < restore_target_beyond(request);
-}
-
-static const struct backup_info *newest_of(const struct catalog *catalog,
-                                           const struct restore_request *request)
-{
-    const struct backup_info *newest = NULL;
-
-    for (size_t i = 0; i < catalog->count; i++) {
-        const struct backup_info *backup = catalog->backups[i];
-
-        if (may_serve(request, backup) && (newest == NULL || backup->stop_time > newest->stop_time))
-            newest = backup;
-    }
-    return newest;
-}
-
-/* The backup asked for must not be passed over because it is damaged; others are reported. */
-static bool look_at_damage(const struct catalog *catalog, const struct restore_request *request,
-                           struct error *err)
-{
-    for (size_t i = 0; i < catalog->damaged_count; i++) {
-        if (catalog->damaged[i].run == request->backup) {
-            *err = catalog->damaged[i].error;
-            return false;
-        }
-        log_error(LOG_WARNING, &catalog->damaged[i].error);
-    }
-    return true;
-}
-
-/* Of the clusters in the repository the one whose newest fitting backup is the newest. */
-static bool choose_among(struct choosing *choosing, const uint64_t *identifiers, size_t count,
-                         struct error *err)
-{
-    const struct backup_info *best = NULL;
-
-    for (size_t i = 0; i < count; i++) {
-        const struct backup_info *newest;
-        struct catalog *catalog;
-
-        repository_select(choosing->repository, identifiers[i]);
-        if (!catalog_read(choosing->repository, &catalog, err))
-            return false;
-        if (!look_at_damage(catalog, choosing->request, err)) {
-            catalog_free(catalog);
-            return false;
-        }
-        newest = newest_of(catalog, choosing->request);
-        /* Without any that fits, the last cluster looked at serves for the refusal. */
-        if (best == NULL || (newest != NULL && newest->stop_time > best->stop_time)) {
-            catalog_free(choosing->catalog);
-            choosing->catalog = catalog;
-            best = newest;
-        } else {
-            catalog_free(catalog);
-        }
-    }
-    if (best == NULL)
-        return refuse_no_backup(choosing, choosing->catalog, err);
-    repository_select(choosing->repository, best->system_identifier);
-    if (count > 1)
-        log_info("repository \"%s\" holds %zu clusters of this name; restoring system identifier"
-                 " %" PRIu64,
-                 choosing->repository->name, count, best->system_identifier);
-    return true;
-}
-
-static bool choose_cluster(struct choosing *choosing, struct error *err)
-{
-    uint64_t *identifiers;
-    size_t count;
-    bool ok;
-
-    if (!repository_system_identifiers(choosing->repository, &identifiers, &count, err))
-        return false;
-    if (count == 0)
-        ok = refuse_no_backup(choosing, NULL, err);
-    else
-        ok = choose_among(choosing, identifiers, count, err);
-    free(identifiers);
-    return ok;
-}
-
-/* None of those that can be read fits, but a damaged one may have. */
-static bool refuse_damaged(const struct choosing *choosing, const struct catalog *catalog,
-                           struct error *err)
-{
-    char target[RESTORE_TARGET_TEXT_SIZE], run[CLOCK_COMPACT_SIZE];
-
-    error_set(err, ERROR_INTEGRITY,
-              "there is no backup of cluster \"%s\" in repository \"%s\" that is sound and serves "
-              "to restore to %s",
-              choosing->repository->cluster, choosing->repository->name,
-              restore_target_text(choosing->request, target));
-    error_detail(err, "%zu of its backups are damaged; the first is %s", catalog->damaged_count,
-                 layout_run_text(catalog->damaged[0].run, run));
-    return error_hint(err, "is there another repository (--repository)?");
-}
-
-static bool refuse_no_backup(const struct choosing *choosing, const struct catalog *catalog,
-                             struct error *err)
-{
-    const struct restore_request *request = choosing->request;
-    const struct backup_info *earliest = NULL;
-    char text[CLOCK_TEXT_SIZE], target[RESTORE_TARGET_TEXT_SIZE], run[CLOCK_COMPACT_SIZE];
-
-    if (request->backup != 0) {
-        error_set(err, ERROR_NEGATIVE, "there is no backup %s in repository \"%s\"",
-                  layout_run_text(request->backup, run), choosing->repository->name);
-        return error_hint(err, "`pgvigil list` shows the backups that there are");
-    }
-    if (catalog && catalog->damaged_count > 0)
-        return refuse_damaged(choosing, catalog, err);
-    for (size_t i = 0; catalog && i < catalog->count; i++)
-        if (earliest == NULL || catalog->backups[i]->stop_time < earliest->stop_time)
-            earliest = catalog->backups[i];
-    if (earliest == NULL) {
-        error_set(err, ERROR_NEGATIVE, "there is no backup of cluster \"%s\" in repository \"%s\"",
-                  choosing->repository->cluster, choosing->repository->name);
-        return error_hint(err, "is this the right configuration and repository? `pgvigil list` "
-                               "shows what there is");
-    }
-    clock_format_local(earliest->stop_time, text);
-    error_set(err, ERROR_NEGATIVE, "cannot restore to %s: no backup ended before it",
-              restore_target_text(request, target));
-    error_detail(err, "the first backup in repository \"%s\", %s, ended at %s",
-                 choosing->repository->name, layout_run_text(earliest->run, run), text);
-    return error_hint(err, "the earliest moment that can be restored is --target-time '%s'", text);
-}
-
 /* Does recovery along this history pass through the backup? */
 static bool lies_on(const struct history *history, const struct backup_info *backup)
 {
@@ -223,7 +72,7 @@ static bool lies_on(const struct history *history, const struct backup_info *bac
 static bool any_lies_on(const struct choosing *choosing, const struct history *history)
 {
     for (size_t i = 0; i < choosing->catalog->count; i++)
-        if (may_serve(choosing->request, choosing->catalog->backups[i]) &&
+        if (restore_cluster_may_serve(choosing->request, choosing->catalog->backups[i]) &&
             lies_on(history, choosing->catalog->backups[i]))
             return true;
     return false;
@@ -344,7 +193,7 @@ static const struct backup_info *newest_on_path(const struct choosing *choosing,
     for (size_t i = 0; i < choosing->catalog->count; i++) {
         const struct backup_info *backup = choosing->catalog->backups[i];
 
-        if (may_serve(choosing->request, backup) && lies_on(history, backup) &&
+        if (restore_cluster_may_serve(choosing->request, backup) && lies_on(history, backup) &&
             backup->stop_lsn < below && (newest == NULL || backup->stop_lsn > newest->stop_lsn))
             newest = backup;
     }
@@ -396,7 +245,7 @@ static bool tell_early(const struct choosing *choosing, struct error *err)
 static bool refuse_early(const struct choosing *choosing, struct error *err)
 {
     tell_early(choosing, err);
-    return hint_others(choosing, err);
+    return restore_cluster_hint_others(choosing->repository, err);
 }
 
 /*
@@ -501,9 +350,8 @@ static bool choose_all(struct choosing *choosing, struct error *err)
     const struct restore_request *request = choosing->request;
     uint32_t timeline = 0;
 
-    if (!choose_cluster(choosing, err))
-        return hint_others(choosing, err);
-    if (!choose_timeline(choosing, &timeline, err) || !open_timeline(choosing, timeline, err) ||
+    if (!restore_cluster_choose(choosing->repository, request, &choosing->catalog, err) ||
+        !choose_timeline(choosing, &timeline, err) || !open_timeline(choosing, timeline, err) ||
         !choose_backup(choosing, err))
         return false;
     /* The backup's end lies on its own timeline; what came later does not matter. */
