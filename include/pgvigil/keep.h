@@ -22,6 +22,10 @@ struct keep_result {
 };
 typedef void (*keep_report_fn)(const struct keep_result *result, void *context);
 
+/* The backup that ended last, of all repositories: one that cannot be read might have a later one, and
+ * is an error. ERROR_NOT_FOUND if there is none. */
+bool keep_find_latest(const struct config *config, int64_t *backup, struct error *err);
+
 /* note: MARKS_KEEP or MARKS_UNKEEP. ERROR_NOT_FOUND if no repository has the backup; otherwise the
  * first error of a repository, after all were tried. */
 bool keep_run(const struct config *config, int64_t backup, enum marks_note note,

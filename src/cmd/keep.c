@@ -1,13 +1,16 @@
 /* keep.c - pgvigil keep, pgvigil unkeep */
 #include "pgvigil/keep.h"
 
+#include <string.h>
+
 #include "cmd/cmd.h"
+#include "pgvigil/clock.h"
 #include "pgvigil/layout.h"
 #include "pgvigil/log.h"
 #include "pgvigil/process.h"
 
 struct keeping {
-    const char *id;
+    char id[CLOCK_COMPACT_SIZE];
     enum marks_note note;
 };
 
@@ -41,21 +44,24 @@ static int run(const char *config_name, const struct options *options, enum mark
     struct keeping keeping = {.note = note};
     struct error err = ERROR_INIT;
     struct config *config;
-    int64_t backup;
+    const char *id;
+    int64_t backup = 0;
     size_t count;
     int status;
 
-    if (!cmd_begin(options, argc, argv, &keeping.id, &count, &status))
+    if (!cmd_begin(options, argc, argv, &id, &count, &status))
         return status;
-    if (!layout_parse_run(keeping.id, &backup)) {
-        error_set(&err, ERROR_USAGE, "\"%s\" is no ID of a backup", keeping.id);
-        error_hint(&err, "an ID looks like 20261120T020000Z; \"pgvigil list\" shows them");
+    if (strcmp(id, "latest") != 0 && !layout_parse_run(id, &backup)) {
+        error_set(&err, ERROR_USAGE, "\"%s\" is no ID of a backup", id);
+        error_hint(&err, "an ID looks like 20261120T020000Z (see \"pgvigil list\"), or \"latest\"");
         return cmd_fail(&err);
     }
     process_catch_signals();
     if (!cmd_load_config(config_name, &config, &err))
         return cmd_fail(&err);
-    bool ok = keep_run(config, backup, note, say_what_came, &keeping, &err);
+    bool ok = backup != 0 || keep_find_latest(config, &backup, &err);
+    layout_run_text(backup, keeping.id);
+    ok = ok && keep_run(config, backup, note, say_what_came, &keeping, &err);
     config_free(config);
     return ok ? 0 : cmd_fail(&err);
 }
@@ -66,7 +72,7 @@ int cmd_keep(const char *config_name, int argc, char **argv)
 {
     const struct options options = {
         .command = "keep",
-        .synopsis = "keep ID",
+        .synopsis = "keep ID|latest",
         .summary = "Exempts a backup from expiry, in every repository that has it.",
         .table = none,
         .operands_minimum = 1,
@@ -82,7 +88,7 @@ int cmd_unkeep(const char *config_name, int argc, char **argv)
 {
     const struct options options = {
         .command = "unkeep",
-        .synopsis = "unkeep ID",
+        .synopsis = "unkeep ID|latest",
         .summary = "Lets a backup that was kept expire again.",
         .table = none,
         .operands_minimum = 1,

@@ -4,11 +4,61 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
+#include "pgvigil/catalog.h"
 #include "pgvigil/clock.h"
 #include "pgvigil/layout.h"
 #include "pgvigil/log.h"
 #include "pgvigil/repository.h"
 #include "pgvigil/runs.h"
+
+/* The newest so far: of any repository and cluster. */
+struct latest {
+    int64_t run, stop_time;
+};
+
+static bool look_for_latest(struct repository *repository, struct latest *latest, struct error *err)
+{
+    uint64_t *identifiers = NULL;
+    size_t count = 0;
+    bool ok = repository_system_identifiers(repository, &identifiers, &count, err);
+
+    for (size_t i = 0; ok && i < count; i++) {
+        struct catalog *catalog;
+
+        repository_select(repository, identifiers[i]);
+        ok = catalog_read(repository, &catalog, err);
+        for (size_t j = 0; ok && j < catalog->count; j++)
+            if (catalog->backups[j]->stop_time > latest->stop_time)
+                *latest = (struct latest){.run = catalog->backups[j]->run,
+                                          .stop_time = catalog->backups[j]->stop_time};
+        if (ok)
+            catalog_free(catalog);
+    }
+    free(identifiers);
+    return ok;
+}
+
+bool keep_find_latest(const struct config *config, int64_t *backup, struct error *err)
+{
+    struct latest latest = {.run = 0};
+    bool ok = true;
+
+    for (size_t i = 0; ok && i < config->repository_count; i++) {
+        struct repository *repository;
+
+        ok = repository_open(config, &config->repositories[i], &repository, err);
+        if (!ok)
+            break;
+        ok = look_for_latest(repository, &latest, err);
+        repository_close(repository);
+    }
+    *backup = latest.run;
+    if (!ok) {
+        error_hint(err, "name the backup by its ID; \"pgvigil list\" shows them");
+        return error_context(err, "could not tell which backup is the latest");
+    }
+    return latest.run != 0 || error_set(err, ERROR_NOT_FOUND, "there is no backup yet");
+}
 
 static bool is_there(struct repository *repository, int64_t backup, bool *there, struct error *err)
 {

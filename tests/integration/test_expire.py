@@ -204,7 +204,29 @@ def test_keep_of_what_is_not_there(site):
     done = site.pgvigil.run("keep", "20200101T000000Z", check=1)
     assert_says(done, "there is no backup 20200101T000000Z")
     assert_says(site.pgvigil.run("keep", "yesterday", check=2), "no ID of a backup")
+    assert_says(site.pgvigil.run("keep", "latest", check=1), "there is no backup yet", hint=False)
     assert not names(site, "/keep/")
+
+
+def test_the_latest_is_kept(scratch):
+    """Whichever repository has it; one that cannot be read might have a later one."""
+    site = make(scratch)
+    west, east = site.repository, scratch.mkdir("east-place")
+    site.backup()
+    site.write_config({"repository east": {"url": f"file://{east}"}})
+    site.pgvigil.run("init")
+    time.sleep(1)
+    site.backup()
+    latest = max(backups(site))
+    assert_says(site.pgvigil.run("keep", "latest"), f"backup {latest} is kept in repository", '"east"', hint=False)
+    for place in (west, east):
+        (kept,) = place.glob("*/*/keep/*")
+        assert kept.name.startswith(latest)
+    east.rename(scratch.path / "away")
+    done = site.pgvigil.run("unkeep", "latest", check=3)
+    assert_says(done, "could not tell which backup is the latest", "by its ID")
+    (scratch.path / "away").rename(east)
+    assert_says(site.pgvigil.run("unkeep", "latest"), f"backup {latest} is no longer kept", hint=False)
 
 
 def test_a_kept_backup_is_unmarked(scratch):
