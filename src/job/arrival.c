@@ -43,13 +43,17 @@ static void explain_waiting(struct connection *connection, struct error *err)
 
 /* Nobody should have to wonder for an hour what is being waited for. */
 static void say_waiting(const struct repository *repository, struct connection *connection,
-                        const char *segment)
+                        const char *segment, int64_t left)
 {
-    struct error why = ERROR_INIT;
+    const int64_t end = (clock_now() + left) / CLOCK_SECOND * CLOCK_SECOND;
+    struct error news = ERROR_INIT;
+    char text[CLOCK_TEXT_SIZE];
 
-    explain_waiting(connection, &why);
-    log_info("waiting for WAL segment %s to arrive in repository \"%s\"%s%s", segment,
-             repository->name, why.detail[0] != '\0' ? "; " : "", why.detail);
+    error_set(&news, ERROR_TIMEOUT,
+              "waiting for WAL segment %s to arrive in repository \"%s\"; gives up at %s", segment,
+              repository->name, clock_format_local(end, text));
+    explain_waiting(connection, &news);
+    log_error(LOG_INFO, &news);
 }
 
 /* What came to one of them only, while another was left out. */
@@ -85,7 +89,7 @@ bool arrival_wait(const struct arrival *arrival, struct repository_set *set, siz
             break;
         wal_segment_name(arrival->timeline, missing, arrival->segment_size, name);
         if (clock_monotonic() - started > news) {
-            say_waiting(repository, connection, name);
+            say_waiting(repository, connection, name, started + timeout - clock_monotonic());
             news *= 2;
         }
         pay_debts(set);

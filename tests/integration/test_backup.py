@@ -1,6 +1,8 @@
 """How a backup comes to its end: alone, beside another one, killed, interrupted, without its server, without WAL."""
 
+import datetime
 import os
+import re
 import signal
 import time
 
@@ -201,13 +203,21 @@ def test_the_server_is_not_there(site):
 # -- without its WAL ------------------------------------------------------------------------------------------------
 
 def test_wal_does_not_arrive(make_site):
-    site = make_site(config={"backup": {"timeout": "3s"}})
+    """It is said what is waited for and until when, with what the server knows, and then that it was given up."""
+    site = make_site(config={"backup": {"timeout": "12s"}})
     stop_archiving(site)
+    started = datetime.datetime.now().astimezone()
     done = site.backup(check=3)
+    news = re.search(r"waiting for WAL segment \w{24} to arrive in repository .*; gives up at (\S+ \S+)\n"
+                     r"pgvigil: detail: the server's last attempt to archive failed: \w{24} at .*\n"
+                     r"pgvigil: hint: .*server's log", done.stderr)
+    assert news, done.describe()
+    end = datetime.datetime.fromisoformat(news[1])
+    assert 10 <= (end - started).total_seconds() < 60
     failed = site.cluster.scalar("select last_failed_wal from pg_stat_archiver")
     needed = sorted(p.stem for p in (site.cluster.data / "pg_wal" / "archive_status").glob("*.ready"))
     assert any(f"WAL segment {segment} did not arrive" in done.stderr for segment in needed), done.describe()
-    assert_says(done, 'repository "local"', "within 3 s", f"last attempt to archive failed: {failed} at 20")
+    assert_says(done, 'repository "local"', "within 12 s", f"last attempt to archive failed: {failed} at 20")
     assert_ended_without_trace(site)
 
 
