@@ -9,18 +9,25 @@
 #include "job/expire_inventory.h"
 #include "job/expire_sweep.h"
 #include "pgvigil/clock.h"
+#include "pgvigil/digest.h"
 #include "pgvigil/lock.h"
 #include "pgvigil/log.h"
 #include "pgvigil/mem.h"
+#include "pgvigil/process.h"
 #include "pgvigil/units.h"
 
 #define SKEW_MAXIMUM (15 * 60 * CLOCK_SECOND)
+/* For two that begin at the same moment: */
+#define TOGETHER (10 * CLOCK_SECOND)
+#define ATTEMPTS 4
+#define PAUSE_MAXIMUM (4 * CLOCK_SECOND)
 
 /* One cluster in one repository. */
 struct expiring {
     struct repository *repository;
     struct run *run; /* NULL: dry run */
     int64_t now;
+    bool collided; /* with another expire, which has just begun as well */
     struct expire_inventory inventory;
     struct expire_cluster *cluster;
 };
@@ -73,12 +80,46 @@ static void find_others(struct expiring *expiring)
     const struct runs_entry *copy = runs_living(runs, "copy", own);
     const struct runs_entry *verify = runs_living(runs, "verify", own);
 
+    expiring->collided = expiring->run && expire && llabs(expire->began - expiring->now) < TOGETHER;
     if (expire)
         expiring->cluster->postponed = describe_run(expire, "another expire");
     else if (copy)
         expiring->cluster->postponed = describe_run(copy, "a copy");
     else if (verify)
         expiring->cluster->postponed = describe_run(verify, "a repair");
+}
+
+/* Two that have begun together may have seen each other, and neither knows whether the other one has; ids and
+ * clocks of hosts do not tell either. So each ends, and begins anew after a while of its own. */
+static bool step_back(struct expiring *expiring, struct error *err)
+{
+    uint32_t chance;
+
+    log_info("%s; trying again in a moment", expiring->cluster->postponed);
+    free(expiring->cluster->postponed);
+    expiring->cluster->postponed = NULL;
+    expire_inventory_free(&expiring->inventory);
+    expiring->inventory = (struct expire_inventory){.now = 0};
+    run_end(expiring->run);
+    expiring->run = NULL;
+    if (!digest_random(&chance, sizeof(chance), err))
+        return false;
+    clock_sleep((int64_t)(chance % PAUSE_MAXIMUM));
+    return process_check(err);
+}
+
+static bool look(struct expiring *expiring, enum expire_mode mode, struct error *err)
+{
+    for (int attempt = 1;; attempt++) {
+        if (!begin(expiring, mode, err) ||
+            !expire_inventory_read(expiring->repository, expiring->now, &expiring->inventory, err))
+            return false;
+        find_others(expiring);
+        if (!expiring->collided || attempt == ATTEMPTS)
+            return true;
+        if (!step_back(expiring, err))
+            return false;
+    }
 }
 
 /* -- marks -------------------------------------------------------------------------------------- */
@@ -148,10 +189,8 @@ static void describe_backups(struct expiring *expiring)
 
 static bool expire_cluster(struct expiring *expiring, enum expire_mode mode, struct error *err)
 {
-    if (!begin(expiring, mode, err) ||
-        !expire_inventory_read(expiring->repository, expiring->now, &expiring->inventory, err))
+    if (!look(expiring, mode, err))
         return false;
-    find_others(expiring);
     describe_backups(expiring);
     if (expiring->cluster->postponed)
         return true;

@@ -1,6 +1,7 @@
 """Retention: what goes and what stays, in a real repository; the reckoning itself is tested in tests/unit/repo."""
 
 import contextlib
+import json
 import os
 import re
 import shutil
@@ -398,6 +399,22 @@ def test_a_repair_does_not_bring_back_what_expired(scratch):
     before = stored(site, "west")
     site.pgvigil.run("verify", "--all", "--repair")
     assert stored(site, "west") == before
+
+
+def test_two_that_begin_at_the_same_moment(scratch):
+    """Each saw the other and gave way, and nothing was ever removed where two hosts had the same line in their crontabs."""
+    site = make(scratch)
+    first, _ = take(site), take(site)
+    site.pgvigil.run("expire")
+    (*_, ended) = sorted(site.repository.glob("*/*/run/*/end.json"))
+    aside = ended.rename(scratch.path / "end.json")  # it has just begun, on another host
+    with Background(site.pgvigil, "expire", "--json") as expire:
+        wait_until(lambda: sorted(site.repository.glob("*/*/run/*/end.json"))[-1] > ended, 60, "it has given way")
+        aside.rename(ended)
+        done = expire.finish()
+    assert_says(done, "another expire", "trying again in a moment", hint=False)
+    (cluster,) = json.loads(done.stdout)["repositories"][0]["clusters"]
+    assert cluster["postponed"] is None and first in {one["id"] for one in cluster["backups"]}
 
 
 @pytest.mark.parametrize("late", [0, -3 * HOUR])
