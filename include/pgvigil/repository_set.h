@@ -57,6 +57,9 @@ void repository_set_join(struct repository_set *set, const bool *chosen);
 /* Leaves out those that failed while the joint one was written to. Returns how many are open. */
 size_t repository_set_drop_failed(struct repository_set *set);
 
+/* Fills err with why one is left out, its name in it once; returns false. */
+bool repository_set_why(const struct repository_set *set, size_t member, struct error *err);
+
 /* Leaves out one, for this error. */
 void repository_set_drop(struct repository_set *set, size_t member, const struct error *why);
 

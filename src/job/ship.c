@@ -103,14 +103,14 @@ static bool ship_note_debts(const struct repository_set *set, uint64_t identifie
 {
     for (size_t i = 0; i < set->count; i++) {
         const struct repository_set_member *member = &set->members[i];
-        struct error why = member->error;
+        struct error why;
 
         if (repository_set_has(set, i))
             continue;
         if (!debt_note(set->config, member->config->name, identifier, object, err))
             return false;
-        error_context(&why, "could not store \"%s\" in repository \"%s\"", source->file,
-                      member->config->name);
+        repository_set_why(set, i, &why);
+        error_context(&why, "could not store \"%s\"", source->file);
         error_hint(
             &why, "archiving continues without \"%s\", which heals by itself once it answers again",
             member->config->name);
@@ -129,9 +129,8 @@ static bool ship_judge(const struct repository_set *set, const struct wal_source
         have += repository_set_has(set, i);
     for (size_t i = 0; i < set->count && have < set->config->archive.require; i++)
         if (!repository_set_has(set, i)) {
-            *err = set->members[i].error;
-            error_context(err, "could not store \"%s\" in repository \"%s\"", source->file,
-                          set->members[i].config->name);
+            repository_set_why(set, i, err);
+            error_context(err, "could not store \"%s\"", source->file);
             if (set->config->archive.require > 1)
                 error_detail(err, "%d of the repositories have it, but \"require\" asks for %d",
                              have, set->config->archive.require);

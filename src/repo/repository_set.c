@@ -18,6 +18,17 @@ void repository_set_drop(struct repository_set *set, size_t member, const struct
     outage_note(set->config, one->config->name);
 }
 
+bool repository_set_why(const struct repository_set *set, size_t member, struct error *err)
+{
+    char *name = mem_printf("repository \"%s\"", set->members[member].config->name);
+
+    *err = set->members[member].error;
+    if (set->count > 1 && strstr(err->message, name) == NULL)
+        error_context(err, "%s", name);
+    free(name);
+    return false;
+}
+
 bool repository_set_has(const struct repository_set *set, size_t member)
 {
     return set->members[member].repository != NULL && !set->members[member].out;
@@ -57,9 +68,7 @@ static bool open_one(struct workers *workers, int number, void *context, struct 
     if (!repository_open_until(opening->set->config, member->config, opening->deadline,
                                &member->repository, &member->error)) {
         member->repository = NULL;
-        if (opening->set->count > 1)
-            error_context(&member->error, "repository \"%s\"", member->config->name);
-        *err = member->error;
+        repository_set_why(opening->set, (size_t)number, err);
         return is_outage(&member->error);
     }
     if (!repository_check_recipients(member->repository, err))
@@ -156,7 +165,7 @@ static bool open_enough(struct repository_set *set, enum repository_set_patience
     free(wanted);
     ok = ok && check_apart(set, err);
     if (ok && count_open(set) == 0) {
-        *err = set->members[0].error;
+        repository_set_why(set, 0, err);
         ok = false;
     }
     return ok;
