@@ -436,8 +436,10 @@ int cmd_restore(const char *config_name, int argc, char **argv)
     struct arguments given = {.to = NULL};
     struct meaning meaning = {.mappings = NULL};
     const struct option table[] = {
-        {"to", OPTION_STRING, &given.to, "DIR", "the new data directory; absent or empty"},
-        {"backup", OPTION_STRING, &given.backup, "ID", "a certain backup; default: the right one"},
+        {"to", OPTION_STRING, &given.to, "DIR",
+         "the data directory; absent or empty but for --delta"},
+        {"backup", OPTION_STRING, &given.backup, "ID|latest",
+         "a certain backup; default: the right one"},
         {"target-time", OPTION_STRING, &given.time, "TIME", "recover to 2026-11-20 03:00:00+01"},
         {"target-lsn", OPTION_STRING, &given.lsn, "LSN", "recover to this position of the WAL"},
         {"target-xid", OPTION_STRING, &given.xid, "XID", "recover to the end of a transaction"},
@@ -449,9 +451,11 @@ int cmd_restore(const char *config_name, int argc, char **argv)
          "what to do there; default: promote"},
         {"delta", OPTION_FLAG, &given.delta, NULL, "onto an existing directory of this cluster"},
         {"take-over", OPTION_FLAG, &given.take_over, NULL, "leave archiving as it was"},
-        {"tablespace", OPTION_LIST, &given.tablespaces, "OLD=NEW", "put a tablespace elsewhere"},
+        {"tablespace", OPTION_LIST, &given.tablespaces, "OLD=NEW",
+         "put a tablespace elsewhere (may be given several times)"},
         {"repository", OPTION_STRING, &given.repository, "NAME", "restore from this one"},
-        {"without", OPTION_LIST, &given.without, "NAME", "do without this repository"},
+        {"without", OPTION_LIST, &given.without, "NAME",
+         "do without this repository (may be given several times)"},
         {"jobs", OPTION_COUNT, &given.jobs, "N", "threads; default: as for backups"},
         {"quiet", OPTION_FLAG, &given.quiet, NULL, "say nothing unless something is wrong"},
         {"json", OPTION_FLAG, &given.json, NULL, "print what was done as JSON"},

@@ -473,7 +473,11 @@ def test_restore_without_one(scratch):
     hide(site.places["west"])
     done = site.pgvigil.run("restore", "--to", scratch.path / "r", check=3)
     assert "--without west" in done.stderr
-    restored = site.restore("again", "--without", "west")
+    neither = site.pgvigil.run("restore", "--to", scratch.path / "r", "--without", "west", "--without", "east", check=2)
+    assert_says(neither, "no repository is left")
+    partial = site.pgvigil.run("restore", "--to", scratch.path / "r", "--without", "west", "--backup", "2026", check=2)
+    assert_says(partial, "--backup", "20261120T020000Z", '"latest"')
+    restored = site.restore("again", "--without", "west", "--backup", "latest")
     restored.stop()
     # Its restore_command did without it, too.
     assert re.search(r"--without[ \"']+west", restored.data.joinpath("postgresql.auto.conf").read_text())
