@@ -11,13 +11,13 @@
 #include "pgvigil/config.h"
 #include "pgvigil/error.h"
 
-enum check_outcome { CHECK_PASSED, CHECK_FAILED, CHECK_SKIPPED };
+enum check_outcome { CHECK_PASSED, CHECK_WARNING, CHECK_FAILED, CHECK_SKIPPED };
 
 struct check_step {
     const char *title; /* "WAL reaches repository \"local\"" */
     enum check_outcome outcome;
     const char *detail;        /* what was found, or why it was skipped; "" */
-    const struct error *error; /* of a failed step: cause and cure */
+    const struct error *error; /* of a failed step, and of a warning: cause and cure */
 };
 
 typedef void (*check_report_fn)(const struct check_step *step, void *context);

@@ -13,6 +13,11 @@
 /* `/usr/bin/pgvigil -c /etc/pgvigil/main.conf archive-push "%p"`. The caller frees it. */
 bool hook_archive_command(const struct config *config, char **command, struct error *err);
 
+/* Which configuration an archive_command names that plainly is a call of pgvigil's archive-push: what it
+ * has behind -c, or "" without that. NULL where this cannot be told: of scripts, and whatever the shell
+ * would do more with than take off quotes. The caller frees it. */
+char *hook_configuration(const char *archive_command);
+
 /* The same for archive-get, called by `program`; repository and without (NULL-terminated) may be NULL.
  * The caller frees it. */
 char *hook_restore_command(const char *program, const struct config *config, const char *repository,

@@ -11,23 +11,25 @@
 
 static void report(const struct check_step *step, void *context)
 {
-    static const char *const words[] = {
-        [CHECK_PASSED] = "ok", [CHECK_FAILED] = "FAILED", [CHECK_SKIPPED] = "skipped"};
+    static const char *const words[] = {[CHECK_PASSED] = "ok",
+                                        [CHECK_WARNING] = "warning",
+                                        [CHECK_FAILED] = "FAILED",
+                                        [CHECK_SKIPPED] = "skipped"};
     const bool *quiet = context;
 
-    if (!*quiet || step->outcome == CHECK_FAILED)
+    if (!*quiet || step->error != NULL)
         printf("%-7s  %s%s%s\n", words[step->outcome], step->title,
                step->detail[0] != '\0' ? ": " : "", step->detail);
     fflush(stdout);
-    if (step->outcome == CHECK_FAILED)
-        log_error(LOG_ERROR, step->error);
+    if (step->error != NULL)
+        log_error(step->outcome == CHECK_FAILED ? LOG_ERROR : LOG_WARNING, step->error);
 }
 
 int cmd_check(const char *config_name, int argc, char **argv)
 {
     bool quiet = false;
-    const struct option table[] = {{"quiet", OPTION_FLAG, &quiet, NULL, "print only what failed"},
-                                   {0}};
+    const struct option table[] = {
+        {"quiet", OPTION_FLAG, &quiet, NULL, "print only what failed, and warnings"}, {0}};
     const struct options options = {
         .command = "check",
         .synopsis = "check [--quiet]",

@@ -55,6 +55,14 @@ static void failed(struct check *check, const char *title, const struct error *e
         check->context);
 }
 
+static void warned(struct check *check, const char *title, const struct error *error)
+{
+    check->report(
+        &(struct check_step){
+            .title = title, .outcome = CHECK_WARNING, .detail = "", .error = error},
+        check->context);
+}
+
 static void skipped(struct check *check, const char *title, const char *why)
 {
     check->report(&(struct check_step){.title = title, .outcome = CHECK_SKIPPED, .detail = why},
@@ -142,13 +150,14 @@ static void check_archiving(struct check *check)
         skipped(check, title, "the role may not see them (grant pg_read_all_settings)");
         return;
     }
-    if (server_site_archives(check->connection, check->server, &error) &&
-        server_site_calls_us(check->config, check->server, &error)) {
-        passed(check, title, "archive_mode %s, %s", check->server->archive_mode,
-               check->server->archive_command);
-    } else {
+    if (!server_site_archives(check->connection, check->server, &error)) {
         check->hopeless = true;
         failed(check, title, &error);
+    } else if (!server_site_calls_us(check->config, check->server, &error)) {
+        warned(check, title, &error); /* whether WAL arrives is seen below */
+    } else {
+        passed(check, title, "archive_mode %s, %s", check->server->archive_mode,
+               check->server->archive_command);
     }
 }
 

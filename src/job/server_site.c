@@ -17,7 +17,7 @@
 #define PIDFILE_MAXIMUM ((size_t)64 * 1024)
 #define START_TOLERANCE 60 /* s */
 
-static bool same_directory(const char *a, const char *b)
+static bool same_file(const char *a, const char *b)
 {
     struct stat of_a, of_b;
 
@@ -57,7 +57,7 @@ static bool choose_directory(const struct config *config, const struct connectio
         error_set(err, ERROR_CONFIG, "the server does not tell its data directory to this role");
         return error_hint(err, "set pgdata in \"%s\", or grant pg_read_all_settings", config->path);
     }
-    if (configured == NULL || servers == NULL || same_directory(configured, servers))
+    if (configured == NULL || servers == NULL || same_file(configured, servers))
         return true;
     error_set(err, ERROR_CONFIG,
               "pgdata is \"%s\", but the server that conninfo leads to runs in \"%s\"", configured,
@@ -164,6 +164,22 @@ bool server_site_archives(struct connection *connection, const struct connection
     return true;
 }
 
+/* By a relative path it would be sought from the server's directory: that is not judged. */
+static bool calls_with(const struct config *config, const char *command)
+{
+    char *name = hook_configuration(command), *path = NULL;
+    struct error ignored = ERROR_INIT;
+    bool same = true;
+
+    if (name != NULL && (name[0] == '/' || strpbrk(name, "/.") == NULL) &&
+        (name[0] != '\0' ? config_find_path(name, &path, &ignored)
+                         : config_find_only(CONFIG_DIRECTORY, &path, &ignored)))
+        same = same_file(path, config->path);
+    free(path);
+    free(name);
+    return same;
+}
+
 bool server_site_calls_us(const struct config *config, const struct connection_server *server,
                           struct error *err)
 {
@@ -176,6 +192,10 @@ bool server_site_calls_us(const struct config *config, const struct connection_s
                   "archive_library is \"%s\" and takes the place of archive_command", library);
     else if (command != NULL && strstr(command, "archive-push") == NULL)
         error_set(err, ERROR_CONFIG, "archive_command does not call pgvigil: \"%s\"", command);
+    else if (command != NULL && !calls_with(config, command))
+        error_set(err, ERROR_CONFIG,
+                  "archive_command uses another configuration than \"%s\": \"%s\"", config->path,
+                  command);
     else
         return true;
     if (!hook_archive_command(config, &wanted, err))

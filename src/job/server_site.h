@@ -21,7 +21,8 @@ bool server_site_directory(const struct config *config, struct connection *conne
 bool server_site_archives(struct connection *connection, const struct connection_server *server,
                           struct error *err);
 
-/* archive_command seems to call pgvigil; a script that does so in its turn cannot be seen through. */
+/* archive_command seems to call pgvigil, with this configuration; a script that does so in its turn cannot
+ * be seen through. */
 bool server_site_calls_us(const struct config *config, const struct connection_server *server,
                           struct error *err);
 

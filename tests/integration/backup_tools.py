@@ -196,7 +196,7 @@ def backup_has_stopped(site):
 
 def steps(done):
     """{title: outcome} of what check printed."""
-    return {m[2]: m[1] for m in re.finditer(r'^(ok|FAILED|skipped) +([^:\n]+)', done.stdout, re.M)}
+    return {m[2]: m[1] for m in re.finditer(r'^(ok|warning|FAILED|skipped) +([^:\n]+)', done.stdout, re.M)}
 
 
 def sessions(cluster):

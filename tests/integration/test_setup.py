@@ -146,7 +146,8 @@ def test_check_names_each_failure_with_its_cure(make_site, scratch):
     archive_command("false # archive-push")
     expect('WAL reaches repository "local"', "did not arrive", "last attempt to archive failed")
     archive_command("cp %p /somewhere/else")
-    expect("archive settings", "does not call pgvigil", "cp %p /somewhere/else", "init --apply")
+    outcome = expect('WAL reaches repository "local"', "does not call pgvigil", "cp %p /somewhere/else", "init --apply")
+    assert outcome["archive settings"] == "warning"
     archive_command(command)
 
     site.repository.rename(site.scratch.path / "away")
@@ -170,6 +171,31 @@ def test_check_names_each_failure_with_its_cure(make_site, scratch):
     expect("archive settings", "archive_mode is off", "init --apply")
     site.cluster.stop()
     expect("server", "is the server running")
+
+
+@pytest.mark.directory
+def test_check_warns_of_another_configuration(make_site, scratch):
+    """What archive_command names is compared as a file; what cannot be understood is not judged."""
+    site = make_site()
+    other = write_file(scratch.path / "other.conf", site.config.read_text())
+    (scratch.path / "link.conf").symlink_to(site.config)
+
+    def check(command, outcome):
+        site.cluster.configure(archive_command=command)
+        site.cluster.reload()
+        wait_until(lambda: site.cluster.scalar("show archive_command") == command, 10, "the new setting")
+        done = site.pgvigil.run("check", "--quiet")
+        assert steps(done).get("archive settings", "ok") == outcome, done.describe()
+        return done
+
+    program = site.pgvigil.program
+    done = check(f'{program} -c {other} archive-push "%p"', "warning")
+    assert_says(done, "uses another configuration than", str(site.config), str(other), "init --apply",
+                f"archive_command = {program} -c {site.config} archive-push")
+    assert "uses another configuration" in site.backup("--quiet").stderr
+    for command in (f"{program} -c '{scratch.path}/link.conf' -v archive-push %p", f'X=1 {program} -c {other} archive-push "%p"',
+                    f'c="{other}"; {program} -c "$c" archive-push "%p"', f'{program} -c "{site.config}" archive-push %p 2>&1'):
+        check(command, "ok")
 
 
 def test_the_role_that_is_shipped_is_enough(make_site):
