@@ -233,7 +233,7 @@ def test_inside_the_only_backup_allowed(history, refused):
 
 def test_behind_the_end(history, refused):
     last = history.oracle.ends[-1]
-    told = refused(["--target-time", format_time(last.micros + 1)], "the WAL in repository", "ends before it",
+    told = refused(["--target-time", format_time(last.micros + 1)], "the WAL in repositor", "ends before it",
                    "without a target")
     assert "the last transaction up to there ended at" in told.stderr
     refused(["--target-time", "2099-01-01 00:00:00+00"], "ends before it")

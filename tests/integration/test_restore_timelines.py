@@ -114,8 +114,9 @@ def test_without_the_segment_where_the_new_timeline_begins(fork):
     for path, away in aside:  # with a later one there it is a gap
         path.rename(away)
     try:
-        assert_says(refused(fork.site), begin.name.split(".")[0], "--target-timeline 1")
-        assert_says(refused(fork.site, "--target-time", fork.new.commits[-5].time), begin.name.split(".")[0])
+        here = ("--repository", "local")  # another one would have it
+        assert_says(refused(fork.site, *here), begin.name.split(".")[0], "--target-timeline 1")
+        assert_says(refused(fork.site, *here, "--target-time", fork.new.commits[-5].time), begin.name.split(".")[0])
         target = [c for c in fork.after if c.end // MB < fork.fork.lsn // MB][-1]
         restore_checked(fork.site, fork.old, None, "still", "--target-lsn", format_lsn(target.lsn), lsn=target.lsn)
     finally:
@@ -144,6 +145,7 @@ def gapped(site):
     return site, ledger, oracle, missing, number * 16 * MB
 
 
+@pytest.mark.alone  # another repository would help out
 def test_a_gap_is_refused_with_what_lies_before_it(gapped):
     site, ledger, oracle, missing, at = gapped
     before = [c for c in oracle.commits if c.end < at]
@@ -164,6 +166,7 @@ def test_a_gap_is_refused_with_what_lies_before_it(gapped):
     assert_restored(restored, oracle.expect(start=restored.backup_start, time=target.time), ledger=ledger)
 
 
+@pytest.mark.alone  # another repository would help out
 def test_without_wal_for_the_backup_itself(site):
     site.backup()
     site.cluster.stop()
