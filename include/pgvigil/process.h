@@ -20,6 +20,9 @@ bool process_check(struct error *err); /* ERROR_CANCELLED naming the signal once
  */
 bool process_become_owner(const char *path, struct error *err);
 
+/* Of a file that we may not read: adds to the error whose it is and who we are, and the hint that mends
+ * it. Anything else stays as it is. Returns false. */
+bool process_tell_owner(const char *path, struct error *err);
 /* The hint for a directory that only root can make, or make ours; returns false. */
 bool process_hint_directory(const char *path, struct error *err);
 

@@ -436,10 +436,12 @@ bool config_load(const char *path, struct config **config, struct error *err)
         /* Whatever the reason: without its configuration nothing can be done. */
         err->code = ERROR_CONFIG;
         error_hint(err, "Name a configuration with -c, or make one with \"pgvigil init\".");
+        process_tell_owner(absolute, err);
     }
     ok = ok && config_parse(absolute, buffer_text(&text), text.length, config, err);
     if (ok && !config_check_mode(*config, err)) {
         config_free(*config);
+        *config = NULL;
         ok = false;
     }
     buffer_free(&text);

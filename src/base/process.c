@@ -147,18 +147,37 @@ bool process_executable(char **path, struct error *err)
     return true;
 }
 
-const char *process_user_name(void)
+static const char *process_name_user(uid_t uid, char name[256])
 {
-    static _Thread_local char name[256];
     struct passwd entry;
     char *space;
 
-    if (process_find_user(geteuid(), &entry, &space))
-        snprintf(name, sizeof(name), "%s", entry.pw_name);
+    if (process_find_user(uid, &entry, &space))
+        snprintf(name, 256, "%s", entry.pw_name);
     else
-        snprintf(name, sizeof(name), "%ld", (long)geteuid());
+        snprintf(name, 256, "%ld", (long)uid);
     free(space);
     return name;
+}
+
+const char *process_user_name(void)
+{
+    static _Thread_local char name[256];
+
+    return process_name_user(geteuid(), name);
+}
+
+bool process_tell_owner(const char *path, struct error *err)
+{
+    char owner[256];
+    struct stat info;
+
+    if (access(path, R_OK) == 0 || errno != EACCES || stat(path, &info) != 0)
+        return false;
+    error_detail(err, "it belongs to user %s and has mode %04o; pgvigil runs as user %s",
+                 process_name_user(info.st_uid, owner), (unsigned)(info.st_mode & 07777),
+                 process_user_name());
+    return error_hint(err, "as root: chown %s: '%s'", process_user_name(), path);
 }
 
 bool process_hint_directory(const char *path, struct error *err)

@@ -11,6 +11,7 @@
 #include "pgvigil/buffer.h"
 #include "pgvigil/files.h"
 #include "pgvigil/mem.h"
+#include "pgvigil/process.h"
 
 #define KEYS_FILE_MAXIMUM ((size_t)256 * 1024)
 
@@ -41,7 +42,7 @@ static bool keys_read_file(const char *path, struct buffer *text, struct error *
     if (files_read(path, KEYS_FILE_MAXIMUM, text, err))
         return true;
     err->code = ERROR_CONFIG;
-    return false;
+    return process_tell_owner(path, err);
 }
 
 static bool keys_add_certificate(struct keys_recipients *recipients, X509 *certificate,

@@ -9,6 +9,7 @@
 #include "pgvigil/buffer.h"
 #include "pgvigil/files.h"
 #include "pgvigil/mem.h"
+#include "pgvigil/process.h"
 
 #define PASSPHRASE_MAXIMUM ((size_t)1024)
 
@@ -70,6 +71,7 @@ bool keyring_read_passphrase(const char *path, struct buffer *text, struct error
     if (!files_check_private(path, "passphrase file", err) ||
         !files_read(path, PASSPHRASE_MAXIMUM, text, err)) {
         err->code = ERROR_CONFIG;
+        process_tell_owner(path, err);
         return error_context(err, "could not read the passphrase");
     }
     text->length = strcspn(buffer_text(text), "\r\n");

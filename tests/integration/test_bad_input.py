@@ -54,7 +54,16 @@ def test_missing_configuration(scratch):
     assert_says(Pgvigil("../etc", cwd=scratch.path).run("list", check=2), "../etc")
     assert_says(Pgvigil("no such", cwd=scratch.path).run("list", check=2), 'invalid configuration name "no such"')
     unreadable = write_file(scratch.path / "secret.conf", "[cluster]\nname = main\n", mode=0)
-    assert_says(Pgvigil(unreadable, cwd=scratch.path).run("list", check=2), "Permission denied", str(unreadable))
+    assert_says(Pgvigil(unreadable, cwd=scratch.path).run("list", check=2), "Permission denied", "has mode 0000",
+                f"runs as user {system.owner().pw_name}", f"chown {system.owner().pw_name}: '{unreadable}'")
+
+
+def test_a_secret_that_everybody_can_read(scratch):
+    """The configuration was freed twice by init."""
+    config = write_file(scratch.path / "shared.conf", "[cluster]\nname = main\n[repository r]\nurl = s3://a/b\n"
+                        "access_key_id = x\nsecret_access_key = y\n", mode=0o644)
+    for command in (["init"], ["restore", "--to", scratch.path / "target"]):
+        assert_says(Pgvigil(config, cwd=scratch.path).run(*command, check=2), "can be read by everybody", "chmod o=")
 
 
 def test_wrong_command_lines(site):
