@@ -137,6 +137,23 @@ static void compose(const struct setup_answers *answers, struct buffer *text)
     append_setting(text, "url", answers->url);
 }
 
+/* There is no file yet whose line could be looked at. */
+static bool refuse_answers(const char *path, struct error *err)
+{
+    const struct error why = *err;
+    char *file = mem_printf("%s, line ", path);
+    const bool has = strncmp(why.message, file, strlen(file)) == 0;
+    const char *rest = has ? strstr(why.message + strlen(file), ": ") : NULL;
+
+    free(file);
+    if (rest != NULL) {
+        error_set(err, why.code, "could not make configuration \"%s\": %s", path, rest + 2);
+        error_detail(err, "%s", why.detail);
+        error_hint(err, "%s", why.hint);
+    }
+    return false;
+}
+
 bool setup_configuration(const char *path, const struct setup_answers *answers, struct error *err)
 {
     char *directory = parent_of(path);
@@ -148,7 +165,8 @@ bool setup_configuration(const char *path, const struct setup_answers *answers, 
     if (access(path, F_OK) == 0)
         ok = error_set(err, ERROR_EXISTS, "configuration file \"%s\" exists already", path);
     else
-        ok = config_parse(path, buffer_text(&text), text.length, &parsed, err) &&
+        ok = (config_parse(path, buffer_text(&text), text.length, &parsed, err) ||
+              refuse_answers(path, err)) &&
              check_answers(parsed, err) && make_passable(directory, err) &&
              files_write(path, text.data, text.length, 0640, err) &&
              share_with_owner(path, parsed->pgdata, err);
