@@ -287,7 +287,7 @@ static void say_what_next(const struct restore_request *request, const char *dir
         process_user_name(), directory);
     if (request->action == RESTORE_PROMOTE)
         log_info("it is there, and takes writes on a new timeline, when SELECT pg_is_in_recovery() "
-                 "says false");
+                 "returns f");
     else if (request->action == RESTORE_PAUSE)
         log_info("it pauses there for you to look: SELECT pg_wal_replay_resume() then makes it a "
                  "primary; for another moment, restore again");
@@ -307,7 +307,8 @@ static void say_what_next(const struct restore_request *request, const char *dir
 }
 
 /* The server was writing to it when it died, so it was not complete and could not be archived by itself. */
-static void warn_of_unarchived(const char *directory, const struct restore_result *result)
+static void warn_of_unarchived(const struct config *config, const char *directory,
+                               const struct restore_result *result)
 {
     struct error err = ERROR_INIT;
 
@@ -316,14 +317,14 @@ static void warn_of_unarchived(const char *directory, const struct restore_resul
               "\"%s\"",
               result->unarchived);
     error_hint(&err,
-               "to recover them too, before you start it: cd '%s' && pgvigil archive-push '%s' "
-               "(with the -c of this restore)",
-               directory, result->unarchived);
+               "to recover them too, before you start it: cd '%s' && pgvigil -c '%s' archive-push "
+               "'%s'",
+               directory, config->path, result->unarchived);
     log_error(LOG_WARNING, &err);
 }
 
-static void say_what_came(const struct restore_request *request, const char *directory,
-                          const struct restore_result *result, int64_t took)
+static void say_what_came(const struct config *config, const struct restore_request *request,
+                          const char *directory, const struct restore_result *result, int64_t took)
 {
     char run[CLOCK_COMPACT_SIZE], size[UNITS_TEXT_SIZE], duration[UNITS_TEXT_SIZE];
 
@@ -337,10 +338,10 @@ static void say_what_came(const struct restore_request *request, const char *dir
         log_info("what was in pg_wal is in \"%s\"; remove it once you are sure that nothing in it "
                  "is needed",
                  result->wal_aside);
-    if (result->unarchived)
-        warn_of_unarchived(directory, result);
     say_where_it_stops(request, result->timeline);
     say_what_next(request, directory, result);
+    if (result->unarchived)
+        warn_of_unarchived(config, directory, result);
 }
 
 static json_t *target_json(const struct restore_request *request)
@@ -388,7 +389,7 @@ static int restore(const char *config_name, const struct arguments *arguments,
     const int64_t started = clock_monotonic();
     struct restore_result result = {.backup = 0};
     struct error err = ERROR_INIT;
-    struct config *config;
+    struct config *config = NULL;
     char *directory;
     bool ok;
 
@@ -397,18 +398,16 @@ static int restore(const char *config_name, const struct arguments *arguments,
     /* Onto an existing directory: what it has not archived is. */
     ok = arguments->delta ? cmd_load_config(config_name, &config, &err)
                           : cmd_load_config_to_read(config_name, &config, &err);
-    if (ok) {
-        ok = restore_run(config, request, &result, &err);
-        config_free(config);
-    }
+    ok = ok && restore_run(config, request, &result, &err);
     if (ok) {
         const int64_t took = clock_monotonic() - started;
 
-        say_what_came(request, directory, &result, took);
+        say_what_came(config, request, directory, &result, took);
         if (arguments->json)
             print_json(request, directory, &result, took);
         restore_free_result(&result);
     }
+    config_free(config);
     free(directory);
     return ok ? 0 : cmd_fail(&err);
 }

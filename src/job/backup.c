@@ -428,6 +428,9 @@ bool backup_run(const struct config *config, const struct backup_request *reques
     ok = prepare(&backup, err) && begin(&backup, err) && start(&backup, err) &&
          copy_files(&backup, jobs, err) && stop(&backup, err) && commit(&backup, err);
     progress_stop();
+    if (!ok && err->code == ERROR_CANCELLED)
+        error_hint(err, "what it has stored is no backup; the next `pgvigil backup` goes on from "
+                        "there");
     if (ok) {
         remember(&backup);
         *result = (struct backup_result){.info = backup.info,

@@ -398,6 +398,8 @@ bool restore_run(const struct config *config, const struct restore_request *requ
 
     if (!ok)
         tell_cost(&restoring, err);
+    if (!ok && err->code == ERROR_CANCELLED && restoring.tree == NULL)
+        error_hint(err, "nothing was written to \"%s\"", request->to);
     if (!ok && restoring.tree != NULL && err->hint[0] == '\0')
         error_hint(err,
                    "\"%s\" cannot be started; running the restore again %s,"

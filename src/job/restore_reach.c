@@ -94,7 +94,7 @@ static bool refuse_gap(const struct question *question, struct error *err)
 /* The archive ends before the target. */
 static bool refuse_end(const struct question *question, struct error *err)
 {
-    char target[RESTORE_TARGET_TEXT_SIZE], name[WAL_NAME_SIZE];
+    char target[RESTORE_TARGET_TEXT_SIZE], name[WAL_NAME_SIZE], now[CLOCK_TEXT_SIZE];
     struct newest newest;
 
     if (!find_newest(question, &newest, err))
@@ -102,6 +102,9 @@ static bool refuse_end(const struct question *question, struct error *err)
     error_set(err, ERROR_NEGATIVE, "cannot restore to %s: the WAL in %s ends before it",
               restore_target_text(question->request, target), question->where);
     tell_newest(question, &newest, err);
+    if (question->request->target == RESTORE_TIME && question->request->time > clock_now())
+        return error_hint(err, "it is now %s; without a target everything archived is restored",
+                          clock_format_local(clock_now() / CLOCK_SECOND * CLOCK_SECOND, now));
     error_hint(err,
                "without a target everything archived is restored; a running server archives what it"
                " has from %s on by pg_switch_wal(), and out of the pg_wal of a dead one"

@@ -238,7 +238,8 @@ def test_the_segment_that_was_being_written(site, push):
     site.cluster.kill9()
     done = delta(site, "--json")
     path = json.loads(done.stdout)["unarchived"]
-    assert_says(done, "the last transactions before the server died are not in the archive", f"archive-push '{path}'")
+    assert_says(done, "the last transactions before the server died are not in the archive", f"pgvigil -c '{site.config}' archive-push '{path}'")
+    assert done.stderr.splitlines()[-1].startswith("pgvigil: hint: to recover them too")
     if push:
         site.pgvigil.run("archive-push", path)
     site.cluster.start(wait=False)

@@ -236,7 +236,7 @@ def test_behind_the_end(history, refused):
     told = refused(["--target-time", format_time(last.micros + 1)], "the WAL in repositor", "ends before it",
                    "without a target")
     assert "the last transaction up to there ended at" in told.stderr
-    refused(["--target-time", "2099-01-01 00:00:00+00"], "ends before it")
+    refused(["--target-time", "2099-01-01 00:00:00+00"], "ends before it", "it is now 20")
     refused(["--target-lsn", "FFF/0"], "ends before it")
     # Recovery must see a later one to know that it is there, unless it stops before the last one itself.
     refused(["--target-time", format_time(max(e.micros for e in history.oracle.ends))], "ends before it")
