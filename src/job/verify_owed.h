@@ -15,7 +15,7 @@ struct verify_owed {
     size_t count, capacity;
 };
 
-/* Adds what the repository is owed of the cluster that is selected. */
+/* Adds what the repository is owed of the cluster that is selected: nothing, where it is the only one. */
 bool verify_owed_read(struct verify_owed *owed, const struct repository *repository,
                       struct error *err);
 void verify_owed_free(struct verify_owed *owed);

@@ -11,7 +11,7 @@ import subprocess
 import time
 
 import pytest
-from harness import Site, keys, own, run, s3, write_file
+from harness import Pgvigil, Site, keys, own, run, s3, write_file
 from harness.proxy import FaultProxy, answer
 
 pytestmark = pytest.mark.alone  # another repository would help out
@@ -276,6 +276,9 @@ def test_what_is_owed_is_no_damage(site):
         max(debts.iterdir()).unlink()
         found = findings(site, check=4)
         assert [one["fault"] for one in found] == ["owed", "missing"]
+        alone = site.write_config({"repository east": None}, path=site.scratch.path / "alone.conf")
+        (found,) = cluster_of(Pgvigil(alone).json("verify", "--repository", "west", check=4))["findings"]
+        assert (found["fault"], found["count"]) == ("missing", len(lost))  # nobody is left who could pay
         found = findings(site, "--repair", check=0)
         assert [(one["fault"], one["repaired"]) for one in found] == [("owed", 1), ("missing", 1)]
         assert stored(site.places["west"]) == site.whole
