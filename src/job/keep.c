@@ -16,6 +16,18 @@ struct latest {
     int64_t run, stop_time;
 };
 
+/* One that is damaged may be the latest. */
+static bool look_into(const struct catalog *catalog, struct latest *latest, struct error *err)
+{
+    for (size_t i = 0; i < catalog->count; i++)
+        if (catalog->backups[i]->stop_time > latest->stop_time)
+            *latest = (struct latest){.run = catalog->backups[i]->run,
+                                      .stop_time = catalog->backups[i]->stop_time};
+    if (catalog->damaged_count > 0)
+        *err = catalog->damaged[0].error;
+    return catalog->damaged_count == 0;
+}
+
 static bool look_for_latest(struct repository *repository, struct latest *latest, struct error *err)
 {
     uint64_t *identifiers = NULL;
@@ -27,12 +39,10 @@ static bool look_for_latest(struct repository *repository, struct latest *latest
 
         repository_select(repository, identifiers[i]);
         ok = catalog_read(repository, &catalog, err);
-        for (size_t j = 0; ok && j < catalog->count; j++)
-            if (catalog->backups[j]->stop_time > latest->stop_time)
-                *latest = (struct latest){.run = catalog->backups[j]->run,
-                                          .stop_time = catalog->backups[j]->stop_time};
-        if (ok)
-            catalog_free(catalog);
+        if (!ok)
+            break;
+        ok = look_into(catalog, latest, err);
+        catalog_free(catalog);
     }
     free(identifiers);
     return ok;

@@ -228,6 +228,10 @@ def test_the_latest_is_kept(scratch):
     assert_says(done, "could not tell which backup is the latest", "by its ID")
     (scratch.path / "away").rename(east)
     assert_says(site.pgvigil.run("unkeep", "latest"), f"backup {latest} is no longer kept", hint=False)
+    (note,) = east.glob(f"*/*/backup/{latest}/backup.json*")
+    note.write_bytes(note.read_bytes()[:-1])
+    done = site.pgvigil.run("keep", "latest", check=4)
+    assert_says(done, "could not tell which backup is the latest", "is damaged", "by its ID")
 
 
 def test_a_kept_backup_is_unmarked(scratch):
