@@ -55,21 +55,51 @@ static uint64_t known_cluster(struct repository *repository, const char *directo
     return known;
 }
 
-static void ship_ready(const struct config *config, uint64_t system_identifier, const char *wal)
+static bool is_aside(const char *name)
 {
-    char *status = files_join(wal, "archive_status");
+    return strncmp(name, ASIDE, strlen(ASIDE)) == 0;
+}
+
+/* Where a file lies that is .ready in `folder`: a restore that was killed may have put aside only one of the two.
+ * The caller frees it. */
+static char *find_ready(const char *wal, const char *folder, const char *file)
+{
+    char *path = files_join(folder, file);
+    DIR *stream = access(path, F_OK) != 0 ? opendir(wal) : NULL;
+    struct dirent *entry;
+    bool found = false;
+
+    while (stream != NULL && !found && (entry = readdir(stream)) != NULL) {
+        char *other;
+
+        if (strcmp(entry->d_name, ".") != 0 && !is_aside(entry->d_name))
+            continue;
+        other = mem_printf("%s/%s/%s", wal, entry->d_name, file);
+        found = access(other, F_OK) == 0;
+        free(found ? path : other);
+        path = found ? other : path;
+    }
+    if (stream != NULL)
+        closedir(stream);
+    return path;
+}
+
+static void ship_ready(const struct config *config, uint64_t system_identifier, const char *wal,
+                       const char *folder)
+{
+    char *status = files_join(folder, "archive_status");
     DIR *stream = opendir(status);
     struct dirent *entry;
 
     while (stream != NULL && (entry = readdir(stream)) != NULL) {
         struct error err = ERROR_INIT;
         enum wal_outcome outcome;
-        char *path;
+        char *file, *path;
 
         if (!ends_with(entry->d_name, READY))
             continue;
-        path =
-            mem_printf("%s/%.*s", wal, (int)(strlen(entry->d_name) - strlen(READY)), entry->d_name);
+        file = mem_strndup(entry->d_name, strlen(entry->d_name) - strlen(READY));
+        path = find_ready(wal, folder, file);
         if (!ship_file_of(config, system_identifier, path, &outcome, &err)) {
             error_context(&err, "\"%s\" could not be archived, and is kept", path);
             log_error(LOG_WARNING, &err);
@@ -77,15 +107,11 @@ static void ship_ready(const struct config *config, uint64_t system_identifier, 
             log_info("archived \"%s\", which had not been", path);
         }
         free(path);
+        free(file);
     }
     if (stream != NULL)
         closedir(stream);
     free(status);
-}
-
-static bool is_aside(const char *name)
-{
-    return strncmp(name, ASIDE, strlen(ASIDE)) == 0;
 }
 
 void restore_delta_ship(const struct config *config, struct repository *repository,
@@ -98,14 +124,14 @@ void restore_delta_ship(const struct config *config, struct repository *reposito
     struct dirent *entry;
 
     if (stream != NULL)
-        ship_ready(config, identifier, wal);
+        ship_ready(config, identifier, wal, wal);
     while (stream != NULL && (entry = readdir(stream)) != NULL) {
         char *aside;
 
         if (!is_aside(entry->d_name))
             continue;
         aside = files_join(wal, entry->d_name);
-        ship_ready(config, identifier, aside);
+        ship_ready(config, identifier, wal, aside);
         free(aside);
     }
     if (stream != NULL)

@@ -247,9 +247,10 @@ def test_the_segment_that_was_being_written(site, push):
     assert site.cluster.scalar("select count(*) from t") == (101 if push else 1)
 
 
-@pytest.mark.parametrize("killed", [False, True])
+@pytest.mark.parametrize("killed", [None, "later", "segments not moved", "status not moved"])
 def test_what_an_earlier_restore_put_aside(site, killed):
-    """What could not be archived then, and the segment that was being written: a second --delta knew of neither."""
+    """What could not be archived then, and the segment that was being written: a second --delta knew of neither. One that
+    was killed may have moved a segment without what says that it is ready, or that without the segment."""
     site.cluster.sql("create table t as select 1 n")
     site.backup()
     site.cluster.switch_wal(archived=True)
@@ -269,8 +270,15 @@ def test_what_an_earlier_restore_put_aside(site, killed):
     if killed:  # where it had taken pg_control away, and has a mark instead
         (data / "global" / "pg_control").unlink()
         write_file(data / "pgvigil.delta", f"\nsystem identifier {identifier}\n")
+    lies = aside / full
+    if killed == "segments not moved":
+        lies = lies.rename(data / "pg_wal" / full)
+    elif killed == "status not moved":
+        ready = f"archive_status/{full}.ready"
+        (aside / ready).rename(data / "pg_wal" / ready)
     second = delta(site, "--json")
-    assert_says(second, f"archived \"{aside / full}\"", f"\"pg_wal/{aside.name}\" is of an earlier restore, and stays",
+    assert_says(second, f"archived \"{lies}\"".replace("pg_wal/0", "pg_wal/./0"),
+                f"\"pg_wal/{aside.name}\" is of an earlier restore, and stays",
                 "the last transactions before the server died are not in the archive")
     path = json.loads(second.stdout)["unarchived"]
     assert path.startswith(f"{aside}/")
