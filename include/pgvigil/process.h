@@ -23,8 +23,13 @@ bool process_become_owner(const char *path, struct error *err);
 /* Of a file that we may not read: adds to the error whose it is and who we are, and the hint that mends
  * it. Anything else stays as it is. Returns false. */
 bool process_tell_owner(const char *path, struct error *err);
+/* The hint that makes a file or directory that is there ours; returns false. */
+bool process_hint_owner(const char *path, struct error *err);
 /* The hint for a directory that only root can make, or make ours; returns false. */
 bool process_hint_directory(const char *path, struct error *err);
+
+/* One word for the shell, in quotes, as hints have it. The caller frees it. */
+char *process_quote(const char *word);
 
 /* Absolute path of the running program. Caller frees. */
 bool process_executable(char **path, struct error *err);

@@ -13,6 +13,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "pgvigil/buffer.h"
 #include "pgvigil/files.h"
 #include "pgvigil/mem.h"
 
@@ -167,6 +168,20 @@ const char *process_user_name(void)
     return process_name_user(geteuid(), name);
 }
 
+char *process_quote(const char *word)
+{
+    struct buffer text = BUFFER_INIT;
+
+    buffer_append_string(&text, "'");
+    for (const char *c = word; *c != '\0'; c++)
+        if (*c == '\'')
+            buffer_append_string(&text, "'\\''");
+        else
+            buffer_append(&text, c, 1);
+    buffer_append_string(&text, "'");
+    return buffer_take_text(&text);
+}
+
 bool process_tell_owner(const char *path, struct error *err)
 {
     char owner[256];
@@ -177,12 +192,25 @@ bool process_tell_owner(const char *path, struct error *err)
     error_detail(err, "it belongs to user %s and has mode %04o; pgvigil runs as user %s",
                  process_name_user(info.st_uid, owner), (unsigned)(info.st_mode & 07777),
                  process_user_name());
-    return error_hint(err, "as root: chown %s: '%s'", process_user_name(), path);
+    return process_hint_owner(path, err);
+}
+
+bool process_hint_owner(const char *path, struct error *err)
+{
+    char *quoted = process_quote(path);
+
+    error_hint(err, "as root: chown %s: %s", process_user_name(), quoted);
+    free(quoted);
+    return false;
 }
 
 bool process_hint_directory(const char *path, struct error *err)
 {
-    return error_hint(err, "as root: install -d -o %s -m 700 '%s'", process_user_name(), path);
+    char *quoted = process_quote(path);
+
+    error_hint(err, "as root: install -d -o %s -m 700 %s", process_user_name(), quoted);
+    free(quoted);
+    return false;
 }
 
 const char *process_host_name(void)

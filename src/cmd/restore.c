@@ -281,10 +281,12 @@ static void say_where_it_stops(const struct restore_request *request, uint32_t t
 static void say_what_next(const struct restore_request *request, const char *directory,
                           const struct restore_result *result)
 {
-    log_info(
-        "start it as user %s: pg_ctl -D '%s' start (with -o '-p PORT' while another server has "
-        "its port)",
-        process_user_name(), directory);
+    char *quoted = process_quote(directory);
+
+    log_info("start it as user %s: pg_ctl -D %s start (with -o '-p PORT' while another server has "
+             "its port)",
+             process_user_name(), quoted);
+    free(quoted);
     if (request->action == RESTORE_PROMOTE)
         log_info("it is there, and takes writes on a new timeline, when SELECT pg_is_in_recovery() "
                  "returns f");
@@ -311,16 +313,23 @@ static void warn_of_unarchived(const struct config *config, const char *director
                                const struct restore_result *result)
 {
     struct error err = ERROR_INIT;
+    char *folder = process_quote(directory), *path = process_quote(config->path);
+    const char *name = strrchr(result->unarchived, '/');
+
+    while (name[-1] != '/') /* with the directory made in pg_wal */
+        name--;
 
     error_set(&err, ERROR_NEGATIVE,
               "the last transactions before the server died are not in the archive, but may be in "
               "\"%s\"",
               result->unarchived);
     error_hint(&err,
-               "to recover them too, before you start it: cd '%s' && pgvigil -c '%s' archive-push "
-               "'%s'",
-               directory, config->path, result->unarchived);
+               "to recover them too, before you start it: cd %s && pgvigil -c %s archive-push "
+               "pg_wal/%s",
+               folder, path, name);
     log_error(LOG_WARNING, &err);
+    free(folder);
+    free(path);
 }
 
 static void say_what_came(const struct config *config, const struct restore_request *request,

@@ -235,7 +235,7 @@ static bool check_ours(const char *path, struct error *err)
             return true;
         error_set(err, ERROR_USAGE, "cannot restore to \"%s\": it does not belong to user %s", path,
                   user);
-        return error_hint(err, "as root: chown %s: '%s'", user, path);
+        return process_hint_owner(path, err);
     }
     split(path, &parent, &base);
     if (access(parent, W_OK | X_OK) != 0) {

@@ -238,7 +238,9 @@ def test_the_segment_that_was_being_written(site, push):
     site.cluster.kill9()
     done = delta(site, "--json")
     path = json.loads(done.stdout)["unarchived"]
-    assert_says(done, "the last transactions before the server died are not in the archive", f"pgvigil -c '{site.config}' archive-push '{path}'")
+    within = os.path.relpath(path, site.cluster.data)
+    assert_says(done, "the last transactions before the server died are not in the archive",
+                f"cd '{site.cluster.data}' && pgvigil -c '{site.config}' archive-push {within}")
     assert done.stderr.splitlines()[-1].startswith("pgvigil: hint: to recover them too")
     if push:
         site.pgvigil.run("archive-push", path)

@@ -54,6 +54,17 @@ START_TEST(test_names)
 }
 END_TEST
 
+START_TEST(test_quote)
+{
+    char *plain = process_quote("/srv/my data"), *odd = process_quote("it's");
+
+    ck_assert_str_eq(plain, "'/srv/my data'");
+    ck_assert_str_eq(odd, "'it'\\''s'");
+    free(plain);
+    free(odd);
+}
+END_TEST
+
 START_TEST(test_owner_is_absent)
 {
     struct error err = ERROR_INIT;
@@ -132,6 +143,7 @@ Suite *process_suite(void)
     tcase_add_test(tests, test_signal_sets_flag);
     tcase_add_test_raise_signal(tests, test_second_signal_kills, SIGTERM);
     tcase_add_test(tests, test_names);
+    tcase_add_test(tests, test_quote);
     tcase_add_test(owners, test_owner_is_absent);
     tcase_add_test(owners, test_owner_is_oneself);
     tcase_add_test(owners, test_become_named_owner);
