@@ -87,7 +87,9 @@ def shell(command):
 def test_it_is_noticed(mutant):
     test, program = MUTANTS[mutant][3], built(mutant)
     if test.startswith("unit "):
-        done = subprocess.run([program, test.split()[1]], env={**os.environ, "srcdir": str(TOP)},
+        # What a unit test makes stays when it fails, as it should.
+        done = subprocess.run([program, test.split()[1]],
+                              env={**os.environ, "srcdir": str(TOP), "TMPDIR": str(program.parent)},
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         assert done.returncode == 1 and "Failures: 0" not in done.stdout, done.stdout
         return
