@@ -19,13 +19,16 @@
 #include "pgvigil/clock.h"
 #include "pgvigil/connection.h"
 #include "pgvigil/debt.h"
+#include "pgvigil/history.h"
 #include "pgvigil/lock.h"
 #include "pgvigil/log.h"
 #include "pgvigil/mem.h"
 #include "pgvigil/process.h"
 #include "pgvigil/progress.h"
+#include "pgvigil/ship.h"
 #include "pgvigil/units.h"
 #include "pgvigil/version.h"
+#include "pgvigil/wal_archive.h"
 
 #define START_TIMEOUT (INT64_C(60) * 60 * CLOCK_SECOND) /* a checkpoint may take its time */
 #define PAGE_ERRORS_LISTED 100
@@ -133,6 +136,47 @@ static void pay_debts(struct backup *backup)
 
     if (!debt_pay(&backup->set, SIZE_MAX, &paid, &err))
         log_error(LOG_WARNING, &err);
+}
+
+static bool knows_history(const struct repository_set *set, uint32_t timeline)
+{
+    bool known = true;
+
+    for (size_t i = 0; known && i < set->count; i++) {
+        struct error err = ERROR_INIT;
+        struct history history;
+
+        if (!repository_set_has(set, i))
+            continue;
+        if (!wal_archive_history(set->members[i].repository, timeline, &history, &known, &err))
+            return false;
+        history_free(&history);
+    }
+    return known;
+}
+
+/* The promotion archived it, but maybe before a repository was there, and PostgreSQL does that once. A
+ * server restored from this backup asks for it, and does not start without. */
+static void ship_history(const struct backup *backup)
+{
+    const uint32_t timeline = backup->info->timeline;
+    struct error err = ERROR_INIT;
+    enum wal_outcome outcome;
+    char file[WAL_NAME_SIZE], *path;
+
+    if (timeline == 1 || knows_history(&backup->set, timeline))
+        return;
+    path = mem_printf("%s/pg_wal/%s", backup->data_directory, wal_history_name(timeline, file));
+    if (ship_file_of(backup->config, backup->info->system_identifier, path, &outcome, &err)) {
+        log_info("archived \"%s\", which not all repositories had", file);
+    } else {
+        error_context(&err,
+                      "could not archive \"%s\", without which no server that is restored from "
+                      "this backup starts",
+                      file);
+        log_error(LOG_WARNING, &err);
+    }
+    free(path);
 }
 
 /* The backup is safe in the others. Returns how many lack it. */
@@ -395,6 +439,7 @@ static bool commit(struct backup *backup, struct error *err)
     repository_set_drop_failed(&backup->set);
     progress_stage("waiting for WAL");
     pay_debts(backup);
+    ship_history(backup);
     if (!backup_commit_wait(&backup->set, backup->info, backup->connection,
                             backup->config->backup.timeout, err))
         return false;

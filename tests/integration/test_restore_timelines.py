@@ -3,7 +3,7 @@
 import pytest
 from backup_tools import assert_says, only_backup
 from harness import (Ledger, Site, assert_restored, format_lsn, format_time, keys, parse_lsn, segment_name, visible_xids,
-                     wait_recovery)
+                     wait_recovery, wait_until)
 
 MB = 1 << 20
 
@@ -183,3 +183,19 @@ def test_an_idle_server_has_a_latest_moment(site):
     site.cluster.stop()
     assert_says(refused(site, "--target-time", format_time(2**51)), "ends before it")
     wait_recovery(site.restore("idle", start=False).start(wait=False))
+
+
+def test_a_repository_begun_after_the_promotion(scratch):
+    """PostgreSQL archives a history file once. A backup brings it where it is not, or no restore of it would start."""
+    site = Site(scratch, wal_segsize=1)
+    site.cluster.sql("create table t as select 42 as x")
+    standby = site.cluster.standby("standby")
+    wait_until(lambda: standby.scalar("select count(*) from pg_class where relname = 't'") == 1, 30, "the standby")
+    site.cluster.stop("immediate")
+    standby.promote()
+    site.write_config({"cluster": {"pgdata": standby.data, "conninfo": standby.conninfo}})
+    standby.switch_wal(archived=True)
+    (site.repository / f"main/{standby.system_identifier}/wal/00000002/00000002.history.zst").unlink()
+    assert_says(site.backup(), 'archived "00000002.history"', hint=False)
+    standby.stop()
+    assert site.restore("restored").scalar("select x from t") == 42
