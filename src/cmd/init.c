@@ -118,11 +118,27 @@ static void show_settings(const struct setup_setting settings[SETUP_SETTINGS])
     }
 }
 
-static bool change_settings(struct connection *connection,
+/* Whoever replaces the command that archives must know which one it was, and that WAL goes elsewhere only
+ * from here on. */
+static void tell_replaced_command(const char *before, const struct setup_setting *archive_command)
+{
+    struct error err = ERROR_INIT;
+
+    if (archive_command->need == SETUP_FINE || before == NULL || before[0] == '\0' ||
+        strcmp(before, "(disabled)") == 0)
+        return;
+    error_set(&err, ERROR_NEGATIVE, "archive_command was: %s", before);
+    error_hint(&err, "what it has archived is not brought here; take a backup, as restores cannot "
+                     "reach over such a gap");
+    log_error(LOG_WARNING, &err);
+}
+
+static bool change_settings(struct connection *connection, const struct connection_server *server,
                             const struct setup_setting settings[SETUP_SETTINGS], struct error *err)
 {
     if (!setup_apply(connection, settings, err))
         return false;
+    tell_replaced_command(server->archive_command, &settings[SETUP_SETTINGS - 1]);
     for (size_t i = 0; i < SETUP_SETTINGS; i++)
         if (settings[i].need != SETUP_FINE)
             log_info("set %s%s", settings[i].name,
@@ -153,7 +169,7 @@ static bool settle_settings(const struct config *config, const struct request *r
             *err = unreachable;
             ok = false;
         } else {
-            ok = change_settings(connection, settings, err);
+            ok = change_settings(connection, server, settings, err);
         }
         setup_free_settings(settings);
     }

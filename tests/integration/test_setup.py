@@ -59,6 +59,14 @@ def test_init_applies_the_settings(scratch):
     assert len(lines) == 3 and all(line.endswith("# is set already") for line in lines)
 
 
+def test_the_command_that_is_replaced_is_named(scratch):
+    cluster = scratch.cluster()
+    cluster.configure(archive_mode="on", archive_command="test -f %p")
+    pgvigil, answers = new_setup(scratch, cluster.start(), "new")
+    assert_says(pgvigil.run("init", "--apply", *answers), "archive_command was: test -f %p", "take a backup")
+    assert "archive_command was" not in pgvigil.run("init", "--apply").stderr
+
+
 def test_the_settings_shown_can_be_pasted_whatever_the_path(scratch):
     """A space, quotes, a percent sign and a backslash: the shell, the server and its file each read them otherwise."""
     cluster = scratch.cluster().start()
