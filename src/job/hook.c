@@ -21,17 +21,15 @@ static void append_word(struct buffer *command, const char *word)
         plain = plain && (isalnum((unsigned char)*c) || strchr("/._-+=:,@", *c) != NULL);
     if (command->length > 0)
         buffer_append_string(command, " ");
-    if (!plain)
-        buffer_append_string(command, "'");
-    for (const char *c = word; *c != '\0'; c++)
-        if (*c == '\'')
-            buffer_append_string(command, "'\\''");
-        else if (*c == '%')
-            buffer_append_string(command, "%%");
-        else
+
+    char *quoted = plain ? mem_strdup(word) : process_quote(word);
+
+    for (const char *c = quoted; *c != '\0'; c++) {
+        buffer_append(command, c, 1);
+        if (*c == '%')
             buffer_append(command, c, 1);
-    if (!plain)
-        buffer_append_string(command, "'");
+    }
+    free(quoted);
 }
 
 static void begin_command(const char *program, const struct config *config, const char *name,
