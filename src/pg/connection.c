@@ -1,42 +1,26 @@
 /*
  * connection.c - what pgvigil asks of a running server, through libpq
- *
- * libpq is used without blocking throughout: every wait is a poll with a deadline, cut into slices
- * so that a signal that another thread has received is noticed too.
  */
 #include "pgvigil/connection.h"
 
-#include <errno.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "pg/connection_error.h"
 #include "pg/connection_options.h"
+#include "pg/connection_query.h"
 #include "pg/libpq.h"
 #include "pgvigil/bytes.h"
 #include "pgvigil/clock.h"
 #include "pgvigil/mem.h"
-#include "pgvigil/process.h"
 #include "pgvigil/version.h"
 #include "pgvigil/wal.h"
-
-#define QUERY_TIMEOUT (60 * CLOCK_SECOND)
-#define WAIT_SLICE (CLOCK_SECOND / 4)
 
 struct connection {
     PGconn *pg;
     struct connection_server server;
     bool server_known;
-};
-
-/* A statement, what it is for ("start the backup"), its parameters as text, and its patience. */
-struct query {
-    const char *purpose;
-    const char *sql;
-    int parameter_count;
-    const char *const *parameters;
-    int64_t timeout; /* 0: the usual one */
 };
 
 /*
@@ -57,150 +41,6 @@ static const char session_settings[] = "SET search_path = pg_catalog;"
 static const char transaction_timeout_setting[] = "SET transaction_timeout = 0;";
 #define FIRST_WITH_TRANSACTION_TIMEOUT 170000
 
-static bool wait_socket(PGconn *pg, short events, int64_t deadline, const char *purpose,
-                        struct error *err)
-{
-    for (;;) {
-        struct pollfd poll_fd = {.fd = PQsocket(pg), .events = events};
-        int64_t left = deadline - clock_monotonic();
-
-        if (!process_check(err)) {
-            return false;
-        }
-        if (left <= 0) {
-            return error_set(err, ERROR_TIMEOUT, "could not %s: the server did not answer in time",
-                             purpose);
-        }
-        int64_t slice = left < WAIT_SLICE ? left : WAIT_SLICE;
-        int ready = poll(&poll_fd, 1, (int)((slice + 999) / 1000));
-        if (ready > 0) {
-            return true;
-        }
-        if (ready < 0 && errno != EINTR) {
-            return error_set_errno(err, "could not %s: could not wait for the server", purpose);
-        }
-    }
-}
-
-static bool send_query(struct connection *connection, const struct query *query, int64_t deadline,
-                       struct error *err)
-{
-    PGconn *pg = connection->pg;
-    int sent = query->parameter_count == 0
-                   ? PQsendQuery(pg, query->sql)
-                   : PQsendQueryParams(pg, query->sql, query->parameter_count, NULL,
-                                       query->parameters, NULL, NULL, 0);
-
-    if (!sent) {
-        return connection_error_lost(pg, query->purpose, err);
-    }
-    for (;;) {
-        int left = PQflush(pg);
-        if (left == 0) {
-            return true;
-        }
-        if (left < 0) {
-            return connection_error_lost(pg, query->purpose, err);
-        }
-        if (!wait_socket(pg, POLLIN | POLLOUT, deadline, query->purpose, err)) {
-            return false;
-        }
-        if (!PQconsumeInput(pg)) {
-            return connection_error_lost(pg, query->purpose, err);
-        }
-    }
-}
-
-/* The next result, NULL behind the last one. */
-static bool next_result(struct connection *connection, const struct query *query, int64_t deadline,
-                        PGresult **result, struct error *err)
-{
-    PGconn *pg = connection->pg;
-
-    while (PQisBusy(pg)) {
-        if (!wait_socket(pg, POLLIN, deadline, query->purpose, err)) {
-            return false;
-        }
-        if (!PQconsumeInput(pg)) {
-            return connection_error_lost(pg, query->purpose, err);
-        }
-    }
-    *result = PQgetResult(pg);
-    return true;
-}
-
-static bool usable(const PGresult *result)
-{
-    ExecStatusType status = PQresultStatus(result);
-
-    return status == PGRES_TUPLES_OK || status == PGRES_COMMAND_OK;
-}
-
-/* Gives the last result of a query all of whose results are fine; PQclear is the caller's. */
-static bool run(struct connection *connection, const struct query *query, PGresult **answer,
-                struct error *err)
-{
-    int64_t deadline = clock_monotonic() + (query->timeout > 0 ? query->timeout : QUERY_TIMEOUT);
-    PGresult *last = NULL;
-    PGresult *result = NULL;
-    bool failed = false;
-
-    if (!send_query(connection, query, deadline, err)) {
-        return false;
-    }
-    for (;;) {
-        if (!next_result(connection, query, deadline, &result, err)) {
-            PQclear(last);
-            return false;
-        }
-        if (result == NULL) {
-            break;
-        }
-        if (!failed) {
-            PQclear(last);
-            last = result;
-            failed = !usable(result);
-        } else {
-            PQclear(result);
-        }
-    }
-    if (last == NULL || failed) {
-        connection_error_result(connection->pg, last, query->purpose, err);
-        PQclear(last);
-        return false;
-    }
-    *answer = last;
-    return true;
-}
-
-static bool run_command(struct connection *connection, const struct query *query, struct error *err)
-{
-    PGresult *result;
-
-    if (!run(connection, query, &result, err)) {
-        return false;
-    }
-    PQclear(result);
-    return true;
-}
-
-/* The same for a query that has to give one row of so many columns. */
-static bool run_row(struct connection *connection, const struct query *query, int columns,
-                    PGresult **row, struct error *err)
-{
-    if (!run(connection, query, row, err)) {
-        return false;
-    }
-    if (PQntuples(*row) == 1 && PQnfields(*row) == columns) {
-        return true;
-    }
-    error_set(err, ERROR_DATABASE,
-              "could not %s: the server gave %d rows of %d columns instead of one of %d",
-              query->purpose, PQntuples(*row), PQnfields(*row), columns);
-    PQclear(*row);
-    return false;
-}
-
 static void ignore_notice(void *context, const PGresult *result)
 {
     (void)context;
@@ -214,7 +54,7 @@ static bool poll_until_open(PGconn *pg, int64_t deadline, struct error *err)
     while (status != PGRES_POLLING_OK) {
         short events = status == PGRES_POLLING_READING ? POLLIN : POLLOUT;
 
-        if (!wait_socket(pg, events, deadline, "connect to the server", err)) {
+        if (!connection_query_wait(pg, events, deadline, "connect to the server", err)) {
             return false;
         }
         status = PQconnectPoll(pg);
@@ -249,19 +89,20 @@ static bool establish(struct connection *connection, const char *conninfo, const
 
 static bool prepare_session(struct connection *connection, struct error *err)
 {
-    struct query query = {.purpose = "set up the database session", .sql = session_settings};
+    struct connection_query query = {.purpose = "set up the database session",
+                                     .sql = session_settings};
 
     if (PQsetnonblocking(connection->pg, 1) != 0) {
         return connection_error_lost(connection->pg, query.purpose, err);
     }
-    if (!run_command(connection, &query, err)) {
+    if (!connection_query_command(connection->pg, &query, err)) {
         return false;
     }
     if (PQserverVersion(connection->pg) < FIRST_WITH_TRANSACTION_TIMEOUT) {
         return true;
     }
     query.sql = transaction_timeout_setting;
-    return run_command(connection, &query, err);
+    return connection_query_command(connection->pg, &query, err);
 }
 
 bool connection_library(int *version, struct error *err)
@@ -330,7 +171,7 @@ static bool get_flag(const PGresult *row, int column)
 /* The timeline that is written, or in recovery the newest one replayed. */
 static bool ask_identity(struct connection *connection, struct error *err)
 {
-    static const struct query query = {
+    static const struct connection_query query = {
         .purpose = "ask the server what it is",
         .sql = "SELECT s.system_identifier, pg_is_in_recovery(),"
                " CASE WHEN pg_is_in_recovery()"
@@ -343,7 +184,7 @@ static bool ask_identity(struct connection *connection, struct error *err)
     struct connection_server *server = &connection->server;
     PGresult *row;
 
-    if (!run_row(connection, &query, 5, &row, err)) {
+    if (!connection_query_row(connection->pg, &query, 5, &row, err)) {
         return false;
     }
     server->version_num = PQserverVersion(connection->pg);
@@ -390,7 +231,7 @@ static char **setting_slot(struct connection_server *server, const char *name)
 /* pg_settings leaves out what the role may not see, where current_setting would be an error. */
 static bool ask_settings(struct connection *connection, struct error *err)
 {
-    static const struct query query = {
+    static const struct connection_query query = {
         .purpose = "ask the server for its settings",
         .sql = "SELECT name, setting FROM pg_settings WHERE name IN ('data_directory',"
                " 'config_file', 'hba_file', 'ident_file', 'archive_mode', 'archive_command',"
@@ -398,7 +239,7 @@ static bool ask_settings(struct connection *connection, struct error *err)
     };
     PGresult *rows;
 
-    if (!run(connection, &query, &rows, err)) {
+    if (!connection_query_run(connection->pg, &query, &rows, err)) {
         return false;
     }
     for (int i = 0; i < PQntuples(rows); i++) {
@@ -429,12 +270,12 @@ static bool get_lsn(PGresult *row, int column, const char *purpose, uint64_t *ls
            error_set(err, ERROR_DATABASE, "could not %s: the server gave no WAL position", purpose);
 }
 
-static bool ask_lsn(struct connection *connection, const struct query *query, uint64_t *lsn,
-                    struct error *err)
+static bool ask_lsn(struct connection *connection, const struct connection_query *query,
+                    uint64_t *lsn, struct error *err)
 {
     PGresult *row;
 
-    if (!run_row(connection, query, 1, &row, err)) {
+    if (!connection_query_row(connection->pg, query, 1, &row, err)) {
         return false;
     }
     bool ok = get_lsn(row, 0, query->purpose, lsn, err);
@@ -446,7 +287,7 @@ bool connection_backup_start(struct connection *connection, const char *label, b
                              int64_t timeout, uint64_t *start_lsn, struct error *err)
 {
     const char *const parameters[] = {label, fast ? "true" : "false"};
-    const struct query query = {
+    const struct connection_query query = {
         .purpose = "start the backup on the server",
         .sql = "SELECT pg_backup_start($1::text, fast => $2::boolean)",
         .parameter_count = 2,
@@ -466,7 +307,7 @@ bool connection_backup_start(struct connection *connection, const char *label, b
 bool connection_backup_stop(struct connection *connection, struct connection_backup_stop *stop,
                             struct error *err)
 {
-    static const struct query query = {
+    static const struct connection_query query = {
         .purpose = "stop the backup on the server",
         .sql = "SELECT lsn, labelfile, spcmapfile,"
                " (extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
@@ -475,7 +316,7 @@ bool connection_backup_stop(struct connection *connection, struct connection_bac
     PGresult *row;
 
     *stop = (struct connection_backup_stop){.stop_lsn = 0};
-    if (!run_row(connection, &query, 4, &row, err)) {
+    if (!connection_query_row(connection->pg, &query, 4, &row, err)) {
         return false;
     }
     bool ok = get_lsn(row, 0, query.purpose, &stop->stop_lsn, err);
@@ -491,10 +332,10 @@ bool connection_backup_stop(struct connection *connection, struct connection_bac
 bool connection_row(struct connection *connection, const char *sql, size_t columns, char ***values,
                     struct error *err)
 {
-    const struct query query = {.purpose = "ask the server", .sql = sql};
+    const struct connection_query query = {.purpose = "ask the server", .sql = sql};
     PGresult *row;
 
-    if (!run_row(connection, &query, (int)columns, &row, err)) {
+    if (!connection_query_row(connection->pg, &query, (int)columns, &row, err)) {
         return false;
     }
     *values = mem_calloc(columns, sizeof **values);
@@ -522,13 +363,13 @@ bool connection_switch_wal(struct connection *connection, const char *restore_po
                            uint64_t *end_lsn, struct error *err)
 {
     const char *const parameters[] = {restore_point};
-    const struct query create = {
+    const struct connection_query create = {
         .purpose = "create a restore point",
         .sql = "SELECT pg_create_restore_point($1::text)",
         .parameter_count = 1,
         .parameters = parameters,
     };
-    static const struct query change = {
+    static const struct connection_query change = {
         .purpose = "switch to a new WAL segment",
         .sql = "SELECT pg_switch_wal()",
     };
@@ -542,13 +383,13 @@ bool connection_alter_system(struct connection *connection, const char *name, co
     PGconn *pg = connection->pg;
     char *identifier = PQescapeIdentifier(pg, name, strlen(name));
     char *literal = PQescapeLiteral(pg, value, strlen(value));
-    struct query query = {.purpose = "change the server's configuration"};
+    struct connection_query query = {.purpose = "change the server's configuration"};
     bool ok = false;
 
     if (identifier && literal) {
         char *sql = mem_printf("ALTER SYSTEM SET %s = %s", identifier, literal);
         query.sql = sql;
-        ok = run_command(connection, &query, err);
+        ok = connection_query_command(connection->pg, &query, err);
         free(sql);
     } else {
         connection_error_lost(pg, query.purpose, err);
