@@ -1,9 +1,9 @@
 /*
  * outage.h - which repository was found out of reach a moment ago
  *
- * <state_dir>/down/<repository>, whose time of modification is when. It only saves time: for a minute
- * those who are in a hurry (pushes, gets) ask others first. Nothing hangs on it, and nothing fails
- * where it cannot be kept.
+ * <state_dir>/down/<repository>, whose time of modification is when; in it two lines, why and what to
+ * do. It only saves time: for a minute those who are in a hurry (pushes, gets) ask others first.
+ * Nothing hangs on it, and nothing fails where it cannot be kept.
  */
 #ifndef PGVIGIL_OUTAGE_H
 #define PGVIGIL_OUTAGE_H
@@ -13,11 +13,11 @@
 #include "pgvigil/config.h"
 #include "pgvigil/error.h"
 
-void outage_note(const struct config *config, const char *repository);
+void outage_note(const struct config *config, const char *repository, const struct error *why);
 void outage_end(const struct config *config, const char *repository);
 bool outage_is_recent(const struct config *config, const char *repository);
 
-/* Sets err to why a repository is not asked; returns false. */
-bool outage_error(const char *repository, struct error *err);
+/* Sets err to why a repository is not asked, as it was noted; returns false. */
+bool outage_error(const struct config *config, const char *repository, struct error *err);
 
 #endif

@@ -34,10 +34,10 @@ enum repository_set_patience {
 
 /*
  * Opens the sync repositories side by side, with a deadline (0: none; a quarter of the time is for
- * opening where there are several), and selects the cluster. Those
- * that cannot be reached are left out, noted as down, and hold their error; none at all is the error
- * of the first. Where fewer than `enough` are open, those that were down a moment ago are asked in
- * any case. What waiting does not mend (another id than the pinned one, a newer format) is an error.
+ * opening where there are several), and selects the cluster. Those that cannot be written to, for
+ * whatever reason, are left out and hold their error; those out of reach are noted as down besides.
+ * None at all is an error, as is one place under two names. Where fewer than `enough` are open, those
+ * that were down a moment ago are asked in any case.
  */
 bool repository_set_open(const struct config *config, enum repository_set_patience patience,
                          uint64_t system_identifier, int64_t deadline, int enough,
@@ -59,6 +59,9 @@ size_t repository_set_drop_failed(struct repository_set *set);
 
 /* Fills err with why one is left out, its name in it once; returns false. */
 bool repository_set_why(const struct repository_set *set, size_t member, struct error *err);
+
+/* Fills err with why all those are left out, the first one's hint in it; returns false. */
+bool repository_set_why_few(const struct repository_set *set, struct error *err);
 
 /* Leaves out one, for this error. */
 void repository_set_drop(struct repository_set *set, size_t member, const struct error *why);

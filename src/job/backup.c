@@ -191,7 +191,8 @@ static size_t warn_of_left_out(const struct backup *backup)
         if (repository_set_has(&backup->set, i))
             continue;
         error_context(&why, "the backup is not in repository \"%s\"", member->config->name);
-        error_hint(&why, "`pgvigil copy --to %s` brings it there", member->config->name);
+        error_hint(&why, "%s%s`pgvigil copy --to %s` brings it there", why.hint,
+                   why.hint[0] != '\0' ? "; then " : "", member->config->name);
         log_error(LOG_WARNING, &why);
         left_out++;
     }

@@ -261,7 +261,7 @@ static bool fetch_from(struct fetch *fetch, size_t index, enum site_patience pat
     site->state = err->code == ERROR_NOT_FOUND ? SITE_ANSWERED : SITE_FAILED;
     site->error = *err;
     if (err->code == ERROR_STORE)
-        outage_note(fetch->config, fetch->config->repositories[index].name);
+        outage_note(fetch->config, fetch->config->repositories[index].name, &site->error);
     error_clear(err);
     return true;
 }
@@ -393,7 +393,7 @@ static bool fetch_in_a_hurry(struct fetch *fetch, bool *delivered, struct error 
         if (site->state == SITE_LEFT_OUT)
             continue;
         if (patience == SITE_IN_A_HURRY && outage_is_recent(config, config->repositories[i].name)) {
-            outage_error(config->repositories[i].name, &site->error);
+            outage_error(config, config->repositories[i].name, &site->error);
             site->state = SITE_FAILED;
         } else if (!fetch_from(fetch, i, patience, delivered, err)) {
             return false;

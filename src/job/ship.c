@@ -111,32 +111,32 @@ static bool ship_note_debts(const struct repository_set *set, uint64_t identifie
             return false;
         repository_set_why(set, i, &why);
         error_context(&why, "could not store \"%s\"", source->file);
-        error_hint(
-            &why, "archiving continues without \"%s\", which heals by itself once it answers again",
-            member->config->name);
+        error_hint(&why,
+                   "%s%sarchiving continues without \"%s\", which gets what it misses once it can "
+                   "be written to again",
+                   why.hint, why.hint[0] != '\0' ? "; " : "", member->config->name);
         log_error(LOG_WARNING, &why);
     }
     return true;
 }
 
-/* Enough of them have it, or the error of the first that has not. */
+/* Enough of them have it, or the errors of those that have not. */
 static bool ship_judge(const struct repository_set *set, const struct wal_source *source,
                        struct error *err)
 {
+    const int require = set->config->archive.require;
     int have = 0;
 
     for (size_t i = 0; i < set->count; i++)
         have += repository_set_has(set, i);
-    for (size_t i = 0; i < set->count && have < set->config->archive.require; i++)
-        if (!repository_set_has(set, i)) {
-            repository_set_why(set, i, err);
-            error_context(err, "could not store \"%s\"", source->file);
-            if (set->config->archive.require > 1)
-                error_detail(err, "%d of the repositories have it, but \"require\" asks for %d",
-                             have, set->config->archive.require);
-            return false;
-        }
-    return true;
+    if (have >= require)
+        return true;
+    repository_set_why_few(set, err);
+    error_context(err, "could not store \"%s\"", source->file);
+    if (require > 1)
+        error_detail(err, "%d of the repositories have it, but \"require\" asks for %d%s%s", have,
+                     require, err->detail[0] != '\0' ? "; " : "", err->detail);
+    return false;
 }
 
 /* The file is safe: what else is owed can only be a warning. */

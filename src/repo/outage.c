@@ -2,14 +2,18 @@
 #include "pgvigil/outage.h"
 
 #include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "pgvigil/buffer.h"
 #include "pgvigil/clock.h"
 #include "pgvigil/files.h"
 #include "pgvigil/log.h"
+#include "pgvigil/mem.h"
 
 #define RECENT (60 * CLOCK_SECOND)
+#define NOTE_MAXIMUM ((size_t)4096)
 
 static char *outage_path(const struct config *config, const char *repository)
 {
@@ -20,14 +24,17 @@ static char *outage_path(const struct config *config, const char *repository)
     return path;
 }
 
-void outage_note(const struct config *config, const char *repository)
+void outage_note(const struct config *config, const char *repository, const struct error *why)
 {
     char *directory = files_join(config->state_dir, "down");
     char *path = files_join(directory, repository);
+    char *text = mem_printf("%s\n%s\n", why->message, why->hint);
     struct error ignored = ERROR_INIT;
 
-    if (!files_make_directories(directory, &ignored) || !files_write(path, "", 0, 0600, &ignored))
+    if (!files_make_directories(directory, &ignored) ||
+        !files_write(path, text, strlen(text), 0600, &ignored))
         log_debug("%s", ignored.message);
+    free(text);
     free(path);
     free(directory);
 }
@@ -52,7 +59,22 @@ bool outage_is_recent(const struct config *config, const char *repository)
     return noted && age >= 0 && age < RECENT;
 }
 
-bool outage_error(const char *repository, struct error *err)
+bool outage_error(const struct config *config, const char *repository, struct error *err)
 {
-    return error_set(err, ERROR_STORE, "repository \"%s\" did not answer a moment ago", repository);
+    char *path = outage_path(config, repository);
+    struct buffer text = BUFFER_INIT;
+    struct error ignored = ERROR_INIT;
+    const char *why, *hint;
+
+    if (!files_read(path, NOTE_MAXIMUM, &text, &ignored))
+        log_debug("%s", ignored.message);
+    why = buffer_text(&text);
+    hint = why + strcspn(why, "\n");
+    error_set(err, ERROR_STORE, "repository \"%s\" did not answer a moment ago%s%.*s", repository,
+              hint > why ? ": " : "", (int)(hint - why), why);
+    hint += strspn(hint, "\n");
+    error_hint(err, "%.*s", (int)strcspn(hint, "\n"), hint);
+    buffer_free(&text);
+    free(path);
+    return false;
 }

@@ -15,7 +15,7 @@ void repository_set_drop(struct repository_set *set, size_t member, const struct
 
     one->error = *why;
     one->out = true;
-    outage_note(set->config, one->config->name);
+    outage_note(set->config, one->config->name, why);
 }
 
 bool repository_set_why(const struct repository_set *set, size_t member, struct error *err)
@@ -34,7 +34,26 @@ bool repository_set_has(const struct repository_set *set, size_t member)
     return set->members[member].repository != NULL && !set->members[member].out;
 }
 
-/* Does another try later have a chance? */
+bool repository_set_why_few(const struct repository_set *set, struct error *err)
+{
+    struct error why;
+    bool first = true;
+
+    for (size_t i = 0; i < set->count; i++) {
+        if (repository_set_has(set, i))
+            continue;
+        repository_set_why(set, i, &why);
+        if (first)
+            *err = why;
+        else
+            error_detail(err, "%s%s%s", err->detail, err->detail[0] != '\0' ? "; " : "",
+                         why.message);
+        first = false;
+    }
+    return false;
+}
+
+/* Is it worth a minute's pause until the next try? */
 static bool is_outage(const struct error *err)
 {
     return err->code == ERROR_STORE || err->code == ERROR_SYSTEM || err->code == ERROR_TIMEOUT;
@@ -57,6 +76,22 @@ static int64_t opening_deadline(const struct repository_set *set, int64_t deadli
                                                               : now + (deadline - now) / 4;
 }
 
+static bool open_to_write(const struct opening *opening, struct repository_set_member *member)
+{
+    if (!repository_open_until(opening->set->config, member->config, opening->deadline,
+                               &member->repository, &member->error)) {
+        member->repository = NULL;
+        return false;
+    }
+    if (repository_check_recipients(member->repository, &member->error))
+        return true;
+    repository_close(member->repository);
+    member->repository = NULL;
+    return false;
+}
+
+/* What stands in the way of one, whether that passes or has to be mended, is no reason to keep WAL from
+ * the others. */
 static bool open_one(struct workers *workers, int number, void *context, struct error *err)
 {
     const struct opening *opening = context;
@@ -65,14 +100,11 @@ static bool open_one(struct workers *workers, int number, void *context, struct 
     (void)workers;
     if (!opening->wanted[number])
         return true;
-    if (!repository_open_until(opening->set->config, member->config, opening->deadline,
-                               &member->repository, &member->error)) {
-        member->repository = NULL;
-        repository_set_why(opening->set, (size_t)number, err);
-        return is_outage(&member->error);
+    if (!open_to_write(opening, member)) {
+        if (member->error.code == ERROR_CANCELLED)
+            *err = member->error;
+        return member->error.code != ERROR_CANCELLED;
     }
-    if (!repository_check_recipients(member->repository, err))
-        return false;
     store_set_deadline(member->repository->store, opening->whole);
     repository_select(member->repository, opening->system_identifier);
     error_clear(&member->error);
@@ -92,12 +124,14 @@ static bool open_wanted(struct repository_set *set, const bool *wanted, uint64_t
     if (!workers_run((int)set->count, open_one, &opening, err))
         return false;
     for (size_t i = 0; i < set->count; i++) {
+        const struct repository_set_member *member = &set->members[i];
+
         if (!wanted[i])
             continue;
-        if (set->members[i].repository)
-            outage_end(set->config, set->members[i].config->name);
-        else
-            outage_note(set->config, set->members[i].config->name);
+        if (member->repository)
+            outage_end(set->config, member->config->name);
+        else if (is_outage(&member->error))
+            outage_note(set->config, member->config->name, &member->error);
     }
     return true;
 }
@@ -144,7 +178,7 @@ static bool choose(struct repository_set *set, enum repository_set_patience pati
         if (wanted[i])
             continue;
         skipped = true;
-        outage_error(member->config->name, &member->error);
+        outage_error(set->config, member->config->name, &member->error);
     }
     return skipped;
 }
@@ -164,11 +198,7 @@ static bool open_enough(struct repository_set *set, enum repository_set_patience
     }
     free(wanted);
     ok = ok && check_apart(set, err);
-    if (ok && count_open(set) == 0) {
-        repository_set_why(set, 0, err);
-        ok = false;
-    }
-    return ok;
+    return ok && (count_open(set) > 0 || repository_set_why_few(set, err));
 }
 
 bool repository_set_open(const struct config *config, enum repository_set_patience patience,

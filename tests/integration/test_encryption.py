@@ -317,6 +317,24 @@ def test_mixing_is_refused(site, scratch):
     assert [path.name for path in plain_place.rglob("*") if path.is_file()] == ["pgvigil.json"]
 
 
+@pytest.mark.alone
+def test_one_plain_repository_holds_up_no_encrypted_one(scratch):
+    """A section too many, or one too few, is one repository's matter: WAL and backups go on to the others."""
+    site = Site(scratch, wal_segsize=1)
+    plain = scratch.mkdir("plain")
+    sections = {**site.sections, "repository local": {"url": f"file://{plain}"}, "encryption": None,
+                "cluster": {**site.sections["cluster"], "state_dir": scratch.mkdir("plain-state")}}
+    Pgvigil(write_file(scratch.path / "plain.conf", config_text(sections))).run("init")
+    site.write_config({"repository second": {"url": f"file://{plain}"}})
+    site.cluster.sql("create table t (i int)")
+    segment = site.cluster.switch_wal(archived=True)
+    assert archived(site, segment)
+    done = site.pgvigil.run("archive-push", site.cluster.data / "pg_wal" / segment)
+    assert_says(done, "could not store", 'repository "second"', "is not encrypted, but", "archiving continues without")
+    assert_says(site.backup(check=3), "is not encrypted, but", "in 1 of 2 repositories only")
+    assert [path.name for path in plain.rglob("*") if path.is_file()] == ["pgvigil.json"]
+
+
 def test_copies_between_encrypted_repositories(scratch):
     """As they are, byte for byte, without a private key."""
     places = {name: scratch.mkdir(f"{name}-place") for name in ("west", "east")}

@@ -12,6 +12,7 @@
 #include "pgvigil/files.h"
 #include "pgvigil/layout.h"
 #include "pgvigil/mem.h"
+#include "pgvigil/outage.h"
 #include "pgvigil/repository.h"
 #include "suites.h"
 #include "support/archive.h"
@@ -155,6 +156,77 @@ START_TEST(one_repository_more_than_required_may_wait)
     free(down);
     free(place);
     free(away);
+}
+END_TEST
+
+static size_t owed_to(size_t index)
+{
+    size_t owed;
+
+    ck_assert(debt_count(config, config->repositories[index].name, &owed, &err));
+    return owed;
+}
+
+/* What has to be mended, and does not pass by itself, is one repository's matter as well: r2 is
+ * encrypted, which the configuration does not know of. Nothing plain gets into it. */
+START_TEST(one_that_the_configuration_does_not_fit_holds_up_no_other)
+{
+    char *place = mem_printf("%s/r2", root),
+         *pin = mem_printf("%s/repository/r2", config->state_dir);
+    char *wal = mem_printf("%s/main", place);
+    static char *crt[] = {"/nonexistent/a.crt"};
+
+    ck_assert(files_remove_tree(place, &err) && unlink(pin) == 0);
+    config->encryption.recipients = (struct config_paths){.paths = crt, .count = 1};
+    make_repository(1);
+    config->encryption.recipients = (struct config_paths){.count = 0};
+    ck_assert_msg(ship(SEGMENT), "%s", err.message);
+    ck_assert(is_in(0, SEGMENT));
+    ck_assert_int_ne(access(wal, F_OK), 0);
+    ck_assert_uint_eq(owed_to(1), 1);
+
+    config->archive.require = 2;
+    ck_assert(!ship(SEGMENT));
+    ck_refused(ERROR_CONFIG, "repository \"r2\"");
+    ck_assert_msg(strstr(err.message, "is encrypted, but the configuration") != NULL, "%s",
+                  err.message);
+    ck_assert_int_ne(access(wal, F_OK), 0);
+
+    /* Nobody to encrypt for: r1 is the one that does not fit, and r2 cannot be written to. */
+    config->archive.require = 1;
+    config->encryption.recipients = (struct config_paths){.paths = crt, .count = 1};
+    ck_assert(!ship(SEGMENT));
+    ck_refused(ERROR_CONFIG, "is not encrypted, but the configuration");
+    ck_assert_msg(strstr(err.detail, "repository \"r2\" cannot be written to") != NULL, "%s",
+                  err.detail);
+    config->encryption.recipients = (struct config_paths){.count = 0};
+    free(wal);
+    free(pin);
+    free(place);
+}
+END_TEST
+
+/* Each cause, and not just that of the first; nor that it was so a moment ago. */
+START_TEST(all_causes_are_told)
+{
+    char *place = mem_printf("%s/r2", root), *other = mem_printf("%s/r1", root);
+
+    ck_assert(files_remove_tree(place, &err));
+    ck_assert_msg(ship(SEGMENT), "%s", err.message);
+    ck_assert(!outage_error(config, "r2", &err));
+    ck_assert_msg(strstr(err.message, "\"r2\" did not answer a moment ago: ") != NULL &&
+                      strstr(err.message, "does not exist") != NULL &&
+                      strstr(err.hint, "mounted") != NULL,
+                  "%s: %s", err.message, err.hint);
+    ck_assert(files_remove_tree(other, &err));
+    ck_assert(!ship(SEGMENT));
+    ck_refused(ERROR_STORE, "/r1\"");
+    ck_assert_msg(strstr(err.detail, "/r2\"") != NULL &&
+                      strstr(err.detail, "does not exist") != NULL,
+                  "%s", err.detail);
+    ck_assert_msg(strstr(err.hint, "mounted") != NULL, "%s", err.hint);
+    free(place);
+    free(other);
 }
 END_TEST
 
@@ -315,6 +387,8 @@ Suite *ship_suite(void)
     tcase_add_test(tests, one_place_is_no_two_repositories);
     tcase_add_test(tests, one_repository_fewer_than_required_is_no_success);
     tcase_add_test(tests, one_repository_more_than_required_may_wait);
+    tcase_add_test(tests, one_that_the_configuration_does_not_fit_holds_up_no_other);
+    tcase_add_test(tests, all_causes_are_told);
     tcase_add_test(tests, what_cannot_be_paid_keeps_nothing_else_back);
     tcase_add_test(tests, another_clusters_segment_is_refused);
     tcase_add_test(tests, whose_wal_it_is);
