@@ -81,39 +81,63 @@ static bool print(const struct config *config, const struct verify_request *requ
     return ok;
 }
 
+/* What to do: first what brings everything back, then what makes do without it. */
+static void hint(const struct config *config, const struct config_repository *repository,
+                 bool repairable, bool costly, struct error *err)
+{
+    struct buffer text = BUFFER_INIT;
+    char *path = process_quote(config->path);
+
+    if (repairable)
+        buffer_append_format(&text,
+                             "`pgvigil -c %s verify --repair --repository %s` brings back what "
+                             "another repository has%s",
+                             path, repository->name, costly ? "; if none has it, " : "");
+    if (costly)
+        buffer_append_format(&text,
+                             "`pgvigil -c %s backup` takes a new backup, which is whole: it stores "
+                             "anew what is lost (on a host other than this one: with --full), and "
+                             "moments from its end on can be restored",
+                             path);
+    if (text.length > 0)
+        error_hint(err, "%s", buffer_text(&text));
+    buffer_free(&text);
+    free(path);
+}
+
 /* What is wrong is in the report; this is for whoever sees nothing else of it. */
-static int judge_repository(const struct verify_repository *repository, bool repairable)
+static int judge_repository(const struct config *config, const struct verify_repository *repository,
+                            bool repairable)
 {
     struct error err = ERROR_INIT;
     uint64_t wrong = 0;
+    bool costly = false;
 
     for (size_t i = 0; i < repository->cluster_count; i++)
         for (size_t j = 0; j < repository->clusters[i].finding_count; j++) {
             const struct verify_finding *finding = &repository->clusters[i].findings[j];
 
-            if (verify_is_open(finding) && finding->fault != VERIFY_OWED)
-                wrong += finding->count - finding->repaired;
+            if (!verify_is_open(finding) || finding->fault == VERIFY_OWED)
+                continue;
+            wrong += finding->count - finding->repaired;
+            costly = costly || finding->backup_count > 0 || finding->lost_count > 0;
         }
     if (wrong == 0)
         return 0;
     error_set(&err, ERROR_INTEGRITY, "%" PRIu64 " object%s of repository \"%s\" damaged or missing",
               wrong, wrong == 1 ? "" : "s", repository->config->name);
-    if (repairable)
-        error_hint(&err,
-                   "`pgvigil verify --repair --repository %s` brings back what another "
-                   "repository has",
-                   repository->config->name);
+    hint(config, repository->config, repairable, costly, &err);
     return cmd_fail(&err);
 }
 
 /* Damage outweighs a repository that could not be reached. */
-static int judge(const struct verify_result *result, bool repairable)
+static int judge(const struct config *config, const struct verify_result *result, bool repairable)
 {
     int status = 0;
 
     for (size_t i = 0; i < result->repository_count; i++) {
         const struct verify_repository *repository = &result->repositories[i];
-        const int found = judge_repository(repository, repairable);
+        const int found = judge_repository(config, repository, repairable);
 
         status = found > status ? found : status;
         if (repository->error.code != ERROR_NONE) {
@@ -148,7 +172,7 @@ static int run(const struct config *config, const struct arguments *arguments,
     }
     if (arguments->json || !arguments->quiet || any_finding(&result))
         printed = print(config, request, arguments->json, &result, &err);
-    status = judge(&result, config->repository_count > 1 && !arguments->repair);
+    status = judge(config, &result, config->repository_count > 1 && !arguments->repair);
     verify_free_result(&result);
     return printed ? status : cmd_fail(&err);
 }

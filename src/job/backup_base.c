@@ -9,6 +9,7 @@
 #include "pgvigil/catalog.h"
 #include "pgvigil/clock.h"
 #include "pgvigil/history.h"
+#include "pgvigil/known_damage.h"
 #include "pgvigil/log.h"
 #include "pgvigil/marks.h"
 #include "pgvigil/mem.h"
@@ -198,6 +199,65 @@ static int64_t oldest_lent(const struct repository_set *set)
     return oldest;
 }
 
+/* What one repository is known to have damaged; or not to have. */
+static void take_damage(const struct repository *repository, struct refs *damaged,
+                        struct refs *missing)
+{
+    struct known_damage damage;
+    struct error err = ERROR_INIT;
+
+    if (!known_damage_read(repository, &damage, &err)) {
+        log_error(LOG_WARNING, &err);
+        return;
+    }
+    for (size_t i = 0; i < damage.count; i++) {
+        struct refs_pack pack = {.size = 0};
+
+        if (layout_parse_pack(damage.findings[i].object, &pack.pack))
+            refs_add(damage.findings[i].fault == VERIFY_MISSING ? missing : damaged, &pack);
+    }
+    known_damage_free(&damage);
+}
+
+/* A pack that is damaged anywhere cannot be built on there, as nothing mends it but a repair. One that is
+ * missing is copied from another repository before the commit: only if none has it there is nothing to
+ * build on. */
+static void find_damaged(struct backup_base *base, const struct repository_set *set)
+{
+    struct refs missing = REFS_INIT;
+    size_t members = 0, in_a_row = 0;
+
+    for (size_t i = 0; i < set->count; i++)
+        if (repository_set_has(set, i)) {
+            take_damage(set->members[i].repository, &base->damaged, &missing);
+            members++;
+        }
+    refs_sort(&missing);
+    for (size_t i = 0; i < missing.count; i++) {
+        const struct refs_pack *pack = &missing.packs[i];
+
+        in_a_row =
+            i > 0 && layout_compare_packs(&pack[-1].pack, &pack->pack) == 0 ? in_a_row + 1 : 1;
+        if (in_a_row == members)
+            refs_add(&base->damaged, pack);
+    }
+    refs_free(&missing);
+    refs_sort(&base->damaged);
+}
+
+static void say_what_is_damaged(const struct backup_base *base)
+{
+    char run[CLOCK_COMPACT_SIZE];
+    size_t count = 0;
+
+    for (size_t i = 0; i < base->refs.count; i++)
+        count += refs_find(&base->damaged, &base->refs.packs[i].pack) != NULL;
+    if (count > 0)
+        log_info("%zu of the %zu packs of backup %s are damaged or missing, as verify found: what "
+                 "was in them is stored anew",
+                 count, base->refs.count, layout_run_text(base->info->run, run));
+}
+
 static bool read_base(struct backup_base *base, struct repository *reader, const char *state_dir,
                       struct error *err)
 {
@@ -222,11 +282,14 @@ bool backup_base_open(struct backup_base *base, struct repository_set *set, cons
     bool may;
 
     base->oldest_lent = oldest_lent(set);
+    find_damaged(base, set);
     if (base->info == NULL)
         return true;
     if (may_build_on(set, base->info, &may, &why)) {
-        if (may && read_base(base, repository_set_reader(set), state_dir, &why))
+        if (may && read_base(base, repository_set_reader(set), state_dir, &why)) {
+            say_what_is_damaged(base);
             return true;
+        }
         if (!may)
             error_set(&why, ERROR_STORE, "it was deleted, or marked for deletion, a moment ago");
     }
@@ -242,6 +305,7 @@ void backup_base_close(struct backup_base *base)
         log_warning("the maps of %u files could not be read; these files are stored whole", doubts);
     drop(base);
     refs_free(&base->refs);
+    refs_free(&base->damaged);
     known_files_free(base->known);
     manifest_free(base->manifest);
     base->known = NULL;
@@ -277,6 +341,7 @@ bool backup_base_lends(const struct backup_base *base, const struct layout_pack 
     const struct refs_pack *found = refs_find(&base->refs, pack);
 
     return found != NULL && pack->run >= base->oldest_lent &&
+           refs_find(&base->damaged, pack) == NULL &&
            (uint64_t)found->live * 100 >= (uint64_t)found->blocks * LIVE_PERCENT;
 }
 

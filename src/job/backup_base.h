@@ -26,6 +26,7 @@
 struct backup_base {
     struct backup_info *info; /* NULL: there is none */
     struct refs refs;
+    struct refs damaged;       /* packs that this host's verify found so: not built on */
     int64_t oldest_lent;       /* packs of runs before that (seconds since 1970) are not built on */
     struct known_files *known; /* what the local cache has of it, or NULL */
     struct manifest *manifest; /* where the cache has nothing */
@@ -48,7 +49,7 @@ bool backup_base_each(const struct backup_base *base, known_files_fn fn, void *c
                       struct error *err);
 
 /* May a new map refer to this pack? Not if the base has none such, nor if it uses little of it any more,
- * nor if a store may let it go before the new backup: its lock would end first. */
+ * nor if it is damaged, nor if a store may let it go before the new backup: its lock would end first. */
 bool backup_base_lends(const struct backup_base *base, const struct layout_pack *pack);
 
 /* The map of this file could not be read, so that it is stored anew: says so a few times. */

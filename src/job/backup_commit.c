@@ -127,9 +127,12 @@ static bool check_packs(const struct backup_commit *commit, size_t member, struc
     free(lacking);
     if (!ok || count == 0)
         return ok;
-    return error_set(err, ERROR_INTEGRITY,
-                     "%zu of the %zu packs of this backup are not in repository \"%s\"", count,
-                     commit->refs->count, repository->name);
+    error_set(err, ERROR_INTEGRITY,
+              "%zu of the %zu packs of this backup are not in repository \"%s\"", count,
+              commit->refs->count, repository->name);
+    return error_hint(err,
+                      "`pgvigil verify` finds out which are missing, and the next backup stores "
+                      "them anew; `pgvigil backup --full` stores everything anew");
 }
 
 /* What this repository does not have yet, others may. */

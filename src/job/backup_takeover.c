@@ -56,6 +56,7 @@ static void find_candidates(struct refs *packs, const struct refs *stored,
 {
     for (size_t i = 0; i < stored->count; i++)
         if (stored->packs[i].pack.run >= base->oldest_lent &&
+            refs_find(&base->damaged, &stored->packs[i].pack) == NULL &&
             refs_find(&base->refs, &stored->packs[i].pack) == NULL)
             refs_add(packs, &stored->packs[i]);
 }

@@ -11,6 +11,7 @@
 #include "job/verify_repair.h"
 #include "job/verify_wal.h"
 #include "job/verify_walk.h"
+#include "pgvigil/known_damage.h"
 #include "pgvigil/lock.h"
 #include "pgvigil/log.h"
 #include "pgvigil/mem.h"
@@ -170,6 +171,17 @@ static bool check_all(struct verify_walk *walk, struct repository *siblings, str
     return verify_backup_count_costs(walk, err) && verify_wal_count_costs(walk, err);
 }
 
+/* For backup and list. Without it they know no more than before. */
+static void make_known(const struct verify_walk *walk)
+{
+    struct error err = ERROR_INIT;
+
+    if (known_damage_write(walk->repository, walk->now, walk->result, &err))
+        return;
+    error_context(&err, "could not note what is damaged");
+    log_error(LOG_WARNING, &err);
+}
+
 /* The cluster that is selected. */
 static bool verify_cluster(struct verifying *verifying, struct repository *repository,
                            struct repository *siblings, struct verify_cluster *result,
@@ -188,6 +200,8 @@ static bool verify_cluster(struct verifying *verifying, struct repository *repos
     result->system_identifier = repository->system_identifier;
     pthread_mutex_init(&walk.mutex, NULL);
     ok = check_all(&walk, siblings, err);
+    if (ok)
+        make_known(&walk);
     if (walk.memory != NULL && !verify_memory_flush(walk.memory, &ignored))
         log_error(LOG_WARNING, &ignored);
     sort_findings(result);

@@ -174,7 +174,8 @@ static struct verify_entry *find_sound(const struct verify_walk *walk, int64_t r
 /* Was it not sound when it was read before? */
 static bool is_suspect(const struct verify_entry *entry)
 {
-    return entry->kind == TRAILER_PACK && entry->remembered && entry->checked == 0;
+    return entry->kind == TRAILER_PACK &&
+           (entry->suspect || (entry->remembered && entry->checked == 0));
 }
 
 /* What becomes of a backup's data packs in this run. */

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "pgvigil/known_damage.h"
 #include "pgvigil/layout.h"
 #include "pgvigil/log.h"
 #include "pgvigil/mem.h"
@@ -115,11 +116,31 @@ static bool read_memory(struct verify_walk *walk, struct error *err)
     return ok;
 }
 
+/* What cannot be read is found once more when its turn comes. */
+static void suspect_known(struct verify_walk *walk)
+{
+    struct known_damage damage;
+    struct error err = ERROR_INIT;
+
+    if (!known_damage_read(walk->repository, &damage, &err)) {
+        log_error(LOG_WARNING, &err);
+        return;
+    }
+    for (size_t i = 0; i < damage.count; i++) {
+        struct verify_entry *entry = verify_walk_find(walk, damage.findings[i].object);
+
+        if (entry != NULL)
+            entry->suspect = true;
+    }
+    known_damage_free(&damage);
+}
+
 bool verify_inventory_read(struct verify_walk *walk, struct error *err)
 {
     if (!repository_list(walk->repository, "", NULL, take_object, walk, err))
         return false;
     note_strays(walk);
+    suspect_known(walk);
     return read_memory(walk, err);
 }
 
@@ -149,7 +170,8 @@ static void choose_sample(struct verify_walk *walk)
     for (size_t i = 0; i < walk->count; i++) {
         const double number = (double)(next_random(&state) >> 11) / (double)(UINT64_C(1) << 53);
 
-        walk->entries[i].chosen = walk->entries[i].kind != 0 && number < walk->request->sample;
+        walk->entries[i].chosen = walk->entries[i].kind != 0 &&
+                                  (walk->entries[i].suspect || number < walk->request->sample);
     }
 }
 
@@ -204,9 +226,9 @@ void verify_inventory_choose(struct verify_walk *walk)
         return;
     }
     for (size_t i = 0; i < walk->count; i++)
-        walk->entries[i].chosen =
-            walk->entries[i].kind != 0 &&
-            (walk->request->extent == VERIFY_ALL || walk->entries[i].checked == 0);
+        walk->entries[i].chosen = walk->entries[i].kind != 0 &&
+                                  (walk->request->extent == VERIFY_ALL ||
+                                   walk->entries[i].suspect || walk->entries[i].checked == 0);
     if (walk->request->extent == VERIFY_DUE)
         choose_oldest(walk);
 }

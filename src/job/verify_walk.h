@@ -18,6 +18,7 @@ struct verify_entry {
     uint64_t size;
     enum trailer_kind kind; /* 0: a name that is none of ours */
     bool chosen;            /* to be read in this run */
+    bool suspect;           /* was damaged when this host last looked */
     bool read;              /* has been, and is sound */
     bool sealed;            /* but encrypted for keys that are not here */
     bool blamed;            /* has a finding */

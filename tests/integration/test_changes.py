@@ -284,3 +284,60 @@ def test_maps_that_cannot_be_read(quiet):
     assert_says(done, "is stored whole, as its map cannot be read", hint=False)
     assert second["stored_bytes"] > first["stored_bytes"] * 0.8
     assert_whole(quiet, second, copy)
+
+
+def spoil(path, way):
+    """What happens to an object in a directory: a flipped bit, or nothing is left of it."""
+    content = bytearray(path.read_bytes())
+    path.unlink()
+    if way == "flipped":
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
+        path.chmod(0o600)
+        system.own(path)
+
+
+@pytest.mark.alone  # the other one would help out
+@pytest.mark.parametrize("kind, way", [("data", "flipped"), ("data", "gone"), ("map", "flipped")])
+def test_packs_that_verify_found_damaged_are_not_built_on(quiet, kind, way):
+    """What was in them is stored anew, also of files that look unchanged, once; so the next backup is whole."""
+    first, _, _ = take(quiet)
+    for name, *_ in [pack for pack in refs(quiet, first) if pack[2] == kind]:
+        spoil(next(quiet.repository.glob(f"*/*/{keys.stored(name)}")), way)
+    if way == "flipped":  # nobody knows of it before
+        settle(quiet)
+        second, done, _ = take(quiet)
+        assert first["run"] in {name.split("/")[1] for name, _, of, *_ in refs(quiet, second) if of == kind}
+    done = quiet.pgvigil.run("verify", check=4)
+    assert_says(done, f"`pgvigil -c '{quiet.config}' backup`", "--full")
+    if way == "flipped":  # and that verify knows it is no matter of how much it reads
+        assert quiet.pgvigil.run("verify", "--sample", "0.001%", check=4).stdout.count("damaged: ") >= 1
+    settle(quiet)
+    third, done, copy = take(quiet)
+    assert_says(done, "are damaged or missing, as verify found: what was in them is stored anew", hint=False)
+    assert first["run"] not in {name.split("/")[1] for name, _, of, *_ in refs(quiet, third) if of == kind}
+    (cluster,) = quiet.pgvigil.json("verify", "--all", check=4)["repositories"][0]["clusters"]
+    assert cluster["findings"] and not any(third["run"] in found["lost_backups"] for found in cluster["findings"])
+    assert_whole(quiet, third, copy)
+    _, done, _ = take(quiet)
+    assert "stored anew" not in done.stderr
+
+
+@pytest.mark.alone
+@pytest.mark.parametrize("content", [b"", b"{}", b'{"format": 1, "looked": 5, "objects": [{"object": 5}]}', b"\0" * 100, None])
+def test_what_verify_found_is_no_more_than_a_hint(quiet, content):
+    """Damaged or lost, a backup is taken as if there were none."""
+    take(quiet)
+    quiet.pgvigil.run("verify")
+    (known,) = (quiet.state_dir / "damage").iterdir()
+    assert known.read_bytes()
+    known.unlink()
+    if content is not None:
+        known.write_bytes(content)
+        system.own(known)
+    second, done, copy = take(quiet)
+    assert ("damaged" in done.stderr) == (content is not None) and "changed since" in done.stderr
+    assert_whole(quiet, second, copy)
+    quiet.pgvigil.run("verify")
+    _, done, _ = take(quiet)
+    assert "damaged" not in done.stderr

@@ -5,6 +5,7 @@ import datetime
 import os
 import random
 import re
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -100,6 +101,7 @@ def site(world):
                 if now.get(name) != world.whole.get(name):
                     replace(place, name, world.whole.get(name))
         (world.state_dir / "verify.sqlite").unlink(missing_ok=True)
+        shutil.rmtree(world.state_dir / "damage", ignore_errors=True)
     mend()
     yield world
     mend()
@@ -298,6 +300,28 @@ def test_a_lost_backup_costs_only_what_nothing_else_reaches(site):
         assert bool(found["lost_moments"]) == costs
         for name in names:
             replace(site.places["west"], name, site.whole[name])
+
+
+# -- what the next backup does about it -------------------------------------------------------------------------------
+
+def test_the_next_backup_is_whole(scratch):
+    """Where a pack is damaged, what is in it is stored anew; where it is only missing, it is copied from where it is."""
+    site = make(scratch)
+    site.cluster.sql("create table t as select generate_series(1, 1000) n")
+    first = backup_id(site)
+    name = next(name for name in stored(site.places["west"]) if f"pack/{first}/" in name)
+    content = (site.places["west"] / name).read_bytes()
+    replace(site.places["west"], name, None)
+    site.pgvigil.run("verify", check=4)
+    done = site.backup()
+    assert "stored anew" not in done.stderr
+    assert (site.places["west"] / name).read_bytes() == content
+    replace(site.places["east"], name, flipped(content))
+    done = site.pgvigil.run("verify", "--all", check=4)
+    assert re.search(r"-c '.*' verify --repair --repository east` .*; if none has it, `pgvigil -c '.*' backup` ", done.stderr)
+    last = re.search(r"stored anew\n(?s:.*)backup (\w{16}) is complete", site.backup().stderr).group(1)
+    (found,) = findings(site, "--all", name="east", check=4)
+    assert first in found["lost_backups"] and last not in found["lost_backups"]
 
 
 # -- repairs ----------------------------------------------------------------------------------------------------------
