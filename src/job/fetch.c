@@ -11,6 +11,7 @@
 
 #include "job/absence.h"
 #include "job/history_memory.h"
+#include "job/seam.h"
 #include "pgvigil/clock.h"
 #include "pgvigil/control.h"
 #include "pgvigil/files.h"
@@ -232,7 +233,20 @@ static bool site_fetch(struct fetch *fetch, size_t index, enum site_patience pat
                              output_write, output, NULL, err);
 }
 
-/* *delivered is true when this repository had it. False: the destination cannot be written. */
+/* Another repository than the first may hold the WAL of another server. */
+static bool fetch_goes_on(const struct fetch *fetch, size_t index, struct error *err)
+{
+    bool first = true;
+
+    for (size_t i = 0; i < index; i++)
+        first = first && fetch->sites[i].state == SITE_LEFT_OUT;
+    return first || fetch->name.kind != WAL_SEGMENT ||
+           seam_check(fetch->sites[index].repository, &fetch->name, fetch->control.wal_segment_size,
+                      fetch->request->path, err);
+}
+
+/* *delivered is true when this repository had it. False: the destination cannot be written, or
+ * what was fetched must not be handed over. */
 static bool fetch_from(struct fetch *fetch, size_t index, enum site_patience patience,
                        bool *delivered, struct error *err)
 {
@@ -250,7 +264,8 @@ static bool fetch_from(struct fetch *fetch, size_t index, enum site_patience pat
         if (fetch->name.kind == WAL_HISTORY)
             history_memory_keep(fetch->config, fetch->control.system_identifier, &fetch->name,
                                 &fetch->history);
-        *delivered = output_finish(&output, fetch->request->path, err);
+        *delivered =
+            fetch_goes_on(fetch, index, err) && output_finish(&output, fetch->request->path, err);
         if (!*delivered)
             output_drop(&output);
         return *delivered;

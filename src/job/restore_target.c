@@ -359,6 +359,8 @@ static bool choose_all(struct choosing *choosing, struct error *err)
         choosing->backup->timeline != timeline &&
         !open_timeline(choosing, choosing->backup->timeline, err))
         return false;
+    if (!wal_scan_check_agreement(choosing->scan, choosing->backup->start_lsn, err))
+        return false;
 
     char *where = wal_union_name(choosing->repository);
     bool ok = restore_reach_check(choosing->scan, where, choosing->backup, request,

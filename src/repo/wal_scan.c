@@ -10,6 +10,7 @@
 
 #include "pgvigil/layout.h"
 #include "pgvigil/mem.h"
+#include "pgvigil/wal_agreement.h"
 #include "pgvigil/wal_union.h"
 #include "pgvigil/workers.h"
 
@@ -113,6 +114,11 @@ void wal_scan_leave_out(struct wal_scan *scan, const struct wal_segment *segment
     scan->part_count = 0;
     if (scan->wal.ranges.segment_size != 0)
         find_parts(scan);
+}
+
+bool wal_scan_check_agreement(const struct wal_scan *scan, uint64_t lsn, struct error *err)
+{
+    return wal_agreement_check(&scan->wal, &scan->history, lsn, err);
 }
 
 const struct history *wal_scan_history(const struct wal_scan *scan)

@@ -455,6 +455,51 @@ def test_restore_where_each_lacks_wal(scratch):
     assert not place.exists()
 
 
+def test_two_servers_under_one_name(scratch):
+    """One and its clone, each cut off from one region, archive different WAL under the same names."""
+    site = make(scratch)
+    site.backup()
+    site.cluster.sql("create table t (i int)")
+    site.cluster.switch_wal()
+    site.cluster.stop()
+    twin = scratch.path / "twin"
+    run(["cp", "-a", site.cluster.data, twin])
+    for own_region, other, segments in (("west", "east", 2), ("east", "west", 4)):
+        hide(site.places[other])
+        site.cluster.start()
+        for _ in range(segments):
+            site.cluster.sql("insert into t select %s from generate_series(1, 1000)",
+                             1 if own_region == "west" else 2)
+            newest = site.cluster.switch_wal(archived=True)
+        site.cluster.stop()
+        show(site.places[other])
+        run(["rm", "-rf", site.state_dir / "debt"])
+        forget_outages(site)
+        if own_region == "west":
+            run(["rm", "-rf", site.cluster.data])
+            run(["mv", twin, site.cluster.data])
+    place = scratch.path / "refused"
+    for args in ((), ("--target-time", "2100-01-01 00:00:00+00")):
+        done = site.pgvigil.run("restore", "--to", place, *args, check=False)
+        assert done.rc == 4 and not place.exists(), done.stderr
+        assert_says(done, 'repositories "west" and "east" have different files of the name "0000000100',
+                    "--without east restores from what was archived into \"west\"")
+    for name, other, rows in (("west", "east", {(1, 2000)}), ("east", "west", {(2, 4000)})):
+        restored = site.restore(f"of-{name}", "--without", other)
+        assert set(restored.sql("select i, count(*) from t group by i")) == rows
+        restored.stop()
+    # Whoever recovers from both all the same is stopped where the one goes on from the other.
+    west = scratch.mkdir("recovering")
+    run(["cp", "-a", site.cluster.data / "global", west])
+    names = sorted(path.name[:24] for path in site.places["west"].rglob("0*.zst*") if len(path.name.split(".")[0]) == 24)
+    wal = scratch.mkdir("recovering/pg_wal")
+    site.pgvigil.run("archive-get", names[-1], wal / names[-1])
+    following = f"{int(names[-1], 16) + 1:024X}"
+    assert following <= newest
+    done = site.pgvigil.run("archive-get", following, wal / "RECOVERYXLOG", check=126)
+    assert_says(done, f'"{following}" in repository "east" does not go on from', names[-1], "--without")
+
+
 def test_restore_where_only_another_has_a_backup(scratch):
     site = make(scratch)
     site.backup()

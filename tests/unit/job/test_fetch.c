@@ -134,6 +134,36 @@ START_TEST(delivered_whole)
 }
 END_TEST
 
+static void put_in_pg_wal(const char *file, uint64_t number, uint64_t seed)
+{
+    struct buffer bytes = BUFFER_INIT;
+    char *path = mem_printf("pg_wal/%s", file);
+
+    archive_segment(&bytes, ARCHIVE_SEGMENT_SIZE, 1, number, ARCHIVE_SYSTEM, seed);
+    unlink(path);
+    ck_assert(files_write(path, bytes.data, bytes.length, 0600, &err));
+    buffer_free(&bytes);
+    free(path);
+}
+
+/* Two servers archived under the same names, the one into the first repository up to segment 5. */
+START_TEST(recovery_does_not_go_on_with_another_server)
+{
+    static const char *const without[] = {"r1", NULL};
+
+    both(archive_store_segment, 1, 5);
+    archive_store_segment(repositories[1], 1, 6);
+    put_in_pg_wal("000000010000000000000005", 5, UINT64_C(1) << 32 | 5);
+    ck_delivered("000000010000000000000006");
+    put_in_pg_wal("000000010000000000000005", 5, 77);
+    ck_unknown("000000010000000000000006", ERROR_INTEGRITY, "does not go on from");
+    ck_delivered("000000010000000000000005");
+    /* Whoever asks for one alone has made up his mind. */
+    request.without = without;
+    ck_delivered("000000010000000000000006");
+}
+END_TEST
+
 START_TEST(the_end_of_the_wal_is_absence)
 {
     both(archive_store_segment, 1, 5);
@@ -378,6 +408,7 @@ Suite *fetch_suite(void)
 
     tcase_add_checked_fixture(tests, set_up, tear_down);
     tcase_add_test(tests, delivered_whole);
+    tcase_add_test(tests, recovery_does_not_go_on_with_another_server);
     tcase_add_test(tests, the_end_of_the_wal_is_absence);
     tcase_add_test(tests, a_gap_is_no_absence);
     tcase_add_test(tests, what_a_descendant_needs_is_no_absence);

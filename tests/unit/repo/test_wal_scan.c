@@ -329,16 +329,23 @@ START_TEST(a_gap_where_the_timeline_begins)
 }
 END_TEST
 
-static void damage(uint64_t number)
+enum damaged_part { ITS_DATA, ITS_TRAILER };
+
+static void damage_part(uint64_t number, enum damaged_part part)
 {
     struct buffer object = BUFFER_INIT;
     char file[WAL_NAME_SIZE], name[LAYOUT_NAME_SIZE];
 
     layout_wal_segment(wal_segment_name(1, number, ARCHIVE_SEGMENT_SIZE, file), name);
     archive_read(repository, name, &object);
-    object.data[8] ^= 1;
+    object.data[part == ITS_DATA ? 8 : object.length - 8] ^= 1;
     archive_replace(repository, name, object.data, object.length);
     buffer_free(&object);
+}
+
+static void damage(uint64_t number)
+{
+    damage_part(number, ITS_DATA);
 }
 
 START_TEST(a_damaged_segment_is_an_error)
@@ -470,6 +477,98 @@ START_TEST(a_timeline_that_only_the_other_knows)
 }
 END_TEST
 
+/* Segments 2 to `last` of another server that went its own way from segment `fork` on, in "other". */
+static void store_other_server(uint32_t timeline, uint64_t fork, uint64_t last)
+{
+    struct buffer bytes = BUFFER_INIT;
+    struct repository *first = repository;
+
+    repository = first->sibling;
+    for (uint64_t number = 2; number <= last; number++) {
+        archive_segment(&bytes, ARCHIVE_SEGMENT_SIZE, timeline, number, ARCHIVE_SYSTEM,
+                        number < fork ? number : number + 100);
+        store_bytes(timeline, number, bytes.data);
+        buffer_clear(&bytes);
+    }
+    buffer_free(&bytes);
+    repository = first;
+}
+
+static void store_one_server(uint32_t timeline, uint64_t last)
+{
+    struct buffer bytes = BUFFER_INIT;
+
+    for (uint64_t number = 2; number <= last; number++) {
+        archive_segment(&bytes, ARCHIVE_SEGMENT_SIZE, timeline, number, ARCHIVE_SYSTEM, number);
+        store_bytes(timeline, number, bytes.data);
+        buffer_clear(&bytes);
+    }
+    buffer_free(&bytes);
+}
+
+static void make_other(void)
+{
+    repository->sibling = archive_repository();
+    repository->sibling->name = "other";
+}
+
+static void ck_disagree(uint64_t from, const char *file)
+{
+    ck_assert(!wal_scan_check_agreement(scan, from * SEGMENT, &err));
+    ck_assert_int_eq(err.code, ERROR_INTEGRITY);
+    ck_assert_msg(strstr(err.message, file) != NULL, "%s", err.message);
+    ck_assert(strstr(err.hint, "--without other") != NULL);
+    error_clear(&err);
+}
+
+START_TEST(two_servers_under_the_same_names)
+{
+    make_other();
+    store_one_server(1, 6);
+    store_other_server(1, 5, 8);
+    open_scan(1);
+    ck_disagree(2, "000000010000000000000006");
+    /* A damaged one tells nothing, but those before it do. */
+    damage_part(6, ITS_TRAILER);
+    ck_disagree(2, "000000010000000000000005");
+    damage_part(5, ITS_TRAILER);
+    ck_assert(wal_scan_check_agreement(scan, 2 * SEGMENT, &err));
+    ck_assert(wal_scan_check_agreement(scan, 7 * SEGMENT, &err));
+}
+END_TEST
+
+/* What an ancestor wrote after it had been left does not matter. */
+START_TEST(two_servers_of_which_one_was_left)
+{
+    static const char history[] = "1\t0/580000\tx\n";
+
+    make_other();
+    store_one_server(1, 6);
+    store_other_server(1, 5, 8);
+    archive_store_history(repository, 2, history);
+    archive_store_history(repository->sibling, 2, history);
+    store_one_server(2, 3);
+    open_scan(2);
+    ck_assert(wal_scan_check_agreement(scan, 2 * SEGMENT, &err));
+    open_scan(1);
+    ck_disagree(2, "000000010000000000000006");
+}
+END_TEST
+
+START_TEST(two_servers_that_were_promoted)
+{
+    make_other();
+    store_one_server(1, 6);
+    archive_store_history(repository, 2, "1\t0/580000\tx\n");
+    archive_store_history(repository->sibling, 2, "1\t0/780000\tx\n");
+    open_scan(2);
+    ck_disagree(2, "00000002.history");
+    memory_store_break(repository->sibling->store, true);
+    ck_assert(wal_scan_check_agreement(scan, 2 * SEGMENT, &err));
+    memory_store_break(repository->sibling->store, false);
+}
+END_TEST
+
 Suite *wal_scan_suite(void)
 {
     Suite *suite = suite_create("wal_scan");
@@ -490,6 +589,9 @@ Suite *wal_scan_suite(void)
     tcase_add_test(tests, what_is_damaged_is_had_from_the_other);
     tcase_add_test(tests, one_of_two_does_not_answer);
     tcase_add_test(tests, a_timeline_that_only_the_other_knows);
+    tcase_add_test(tests, two_servers_under_the_same_names);
+    tcase_add_test(tests, two_servers_of_which_one_was_left);
+    tcase_add_test(tests, two_servers_that_were_promoted);
     suite_add_tcase(suite, tests);
     return suite;
 }

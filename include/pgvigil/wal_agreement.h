@@ -1,0 +1,25 @@
+/*
+ * wal_agreement.h - is what lies in several places the WAL of one history?
+ *
+ * Two servers that believe to be the same one (both promoted, or one a clone) write different WAL under
+ * the same names. A repository takes but one of them, yet each server may have reached another repository.
+ * Recovery must not go on from the one's WAL to the other's.
+ */
+#ifndef PGVIGIL_WAL_AGREEMENT_H
+#define PGVIGIL_WAL_AGREEMENT_H
+
+#include "pgvigil/history.h"
+#include "pgvigil/wal_union.h"
+
+/*
+ * Compares, of what recovery along the history reads from `lsn` on, the newest segment of each timeline
+ * that two repositories have, and the history file: WAL that went different ways stays different.
+ * ERROR_INTEGRITY names both repositories and the file. What cannot be read proves nothing.
+ */
+bool wal_agreement_check(const struct wal_union *all, const struct history *history, uint64_t lsn,
+                         struct error *err);
+
+/* Is it certain that the repository has another segment of this name than the file at `path`? */
+bool wal_agreement_is_other(struct repository *repository, const char *segment, const char *path);
+
+#endif

@@ -1,0 +1,240 @@
+/* wal_agreement.c - is what lies in several places the WAL of one history? */
+#include "pgvigil/wal_agreement.h"
+
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "pgvigil/layout.h"
+#include "pgvigil/log.h"
+#include "pgvigil/object.h"
+#include "repo/wal_source.h"
+
+#define COMPARED_MAXIMUM                                                                           \
+    4 /* segments of two repositories and a timeline, while trailers are damaged */
+
+/* Two members, and the segments [from, before) of a timeline. */
+struct pair {
+    const struct wal_union_member *one, *other;
+    uint32_t timeline;
+    uint32_t segment_size;
+    uint64_t from, before;
+};
+
+static bool refuse(const struct pair *pair, const char *file, struct error *err)
+{
+    const char *one = pair->one->repository->name, *other = pair->other->repository->name;
+
+    error_set(err, ERROR_INTEGRITY,
+              "repositories \"%s\" and \"%s\" have different files of the name \"%s\"", one, other,
+              file);
+    error_detail(err,
+                 "two servers have archived under the same names: recovery would go on from the "
+                 "WAL of one to that of the other");
+    return error_hint(err,
+                      "--without %s restores from what was archived into \"%s\", --without %s from "
+                      "what was archived into \"%s\"",
+                      other, one, one, other);
+}
+
+/* The newest segment that both have; false if there is none. */
+static bool newest_shared(const struct pair *pair, uint64_t *newest)
+{
+    const struct wal_ranges *ours = &pair->one->ranges, *theirs = &pair->other->ranges;
+    bool found = false;
+
+    for (size_t i = 0; i < ours->count; i++)
+        for (size_t j = 0; j < theirs->count; j++) {
+            const struct wal_range *one = &ours->ranges[i], *other = &theirs->ranges[j];
+            uint64_t first = one->first > other->first ? one->first : other->first;
+            uint64_t last = one->last < other->last ? one->last : other->last;
+
+            if (one->timeline != pair->timeline || other->timeline != pair->timeline)
+                continue;
+            first = first > pair->from ? first : pair->from;
+            last = last < pair->before ? last : pair->before - 1;
+            if (first > last || (found && last <= *newest))
+                continue;
+            *newest = last;
+            found = true;
+        }
+    return found;
+}
+
+/* What cannot be read proves nothing: only being told to stop is a failure. Who is out of reach is not
+ * asked again. */
+static bool pass_over(struct repository *repository, struct error *err)
+{
+    if (err->code == ERROR_CANCELLED)
+        return false;
+    if (err->code == ERROR_STORE)
+        atomic_store(&repository->was_silent, true);
+    log_debug("%s", err->message);
+    error_clear(err);
+    return true;
+}
+
+/* *known is false where it cannot be told. */
+static bool read_trailer(struct repository *repository, const char *object, struct trailer *trailer,
+                         bool *known, struct error *err)
+{
+    *known = !atomic_load(&repository->was_silent) &&
+             object_trailer(repository, object, TRAILER_WAL, trailer, err);
+    return *known || err->code == ERROR_NONE || pass_over(repository, err);
+}
+
+/* *known is false where one of them cannot tell. */
+static bool compare(const struct pair *pair, uint64_t segment, bool *known, struct error *err)
+{
+    char file[WAL_NAME_SIZE], object[LAYOUT_NAME_SIZE];
+    struct trailer ours, theirs;
+
+    wal_segment_name(pair->timeline, segment, pair->segment_size, file);
+    layout_wal_segment(file, object);
+    if (!read_trailer(pair->one->repository, object, &ours, known, err))
+        return false;
+    if (!*known)
+        return true;
+    if (!read_trailer(pair->other->repository, object, &theirs, known, err))
+        return false;
+    return !*known ||
+           (ours.raw_length == theirs.raw_length &&
+            memcmp(ours.raw_sha256, theirs.raw_sha256, DIGEST_SHA256_SIZE) == 0) ||
+           refuse(pair, file, err);
+}
+
+static bool compare_timeline(struct pair *pair, struct error *err)
+{
+    uint64_t segment;
+    bool known = false;
+
+    for (int tries = 0; tries < COMPARED_MAXIMUM && !known && pair->from < pair->before &&
+                        newest_shared(pair, &segment);
+         tries++) {
+        if (!compare(pair, segment, &known, err))
+            return false;
+        pair->before = segment;
+    }
+    return true;
+}
+
+static bool is_same_history(const struct history *one, const struct history *other)
+{
+    bool same = one->count == other->count;
+
+    for (size_t i = 0; same && i < one->count; i++)
+        same = one->entries[i].timeline == other->entries[i].timeline &&
+               one->entries[i].switch_lsn == other->entries[i].switch_lsn;
+    return same;
+}
+
+/* *known is false where there is none or it cannot be read. False only for ERROR_CANCELLED. */
+static bool read_history(struct repository *repository, uint32_t timeline, struct history *history,
+                         bool *known, struct error *err)
+{
+    *known = false;
+    if (atomic_load(&repository->was_silent))
+        return true;
+    if (!wal_archive_history(repository, timeline, history, known, err)) {
+        *known = false;
+        return pass_over(repository, err);
+    }
+    if (!*known)
+        history_free(history);
+    return true;
+}
+
+static bool compare_histories(const struct wal_union *all, uint32_t timeline, struct error *err)
+{
+    struct history first = {.entries = NULL}, next;
+    struct pair pair = {.one = NULL};
+    char file[WAL_NAME_SIZE];
+    bool ok = true, known;
+
+    for (size_t i = 0; ok && i < all->count; i++) {
+        pair.other = &all->members[i];
+        ok = read_history(pair.other->repository, timeline, &next, &known, err);
+        if (!ok || !known)
+            continue;
+        if (pair.one == NULL) {
+            pair.one = pair.other;
+            first = next;
+            continue;
+        }
+        ok = is_same_history(&first, &next) || refuse(&pair, wal_history_name(timeline, file), err);
+        history_free(&next);
+    }
+    history_free(&first);
+    return ok;
+}
+
+static bool compare_two(struct pair *pair, const struct history *history, uint64_t lsn,
+                        struct error *err)
+{
+    uint64_t begin = 0;
+
+    for (size_t i = 0; i < history->count; i++) {
+        const uint64_t end = history->entries[i].switch_lsn / pair->segment_size;
+
+        pair->timeline = history->entries[i].timeline;
+        pair->from = lsn / pair->segment_size > begin ? lsn / pair->segment_size : begin;
+        pair->before = end;
+        if (!compare_timeline(pair, err))
+            return false;
+        begin = end;
+    }
+    return true;
+}
+
+bool wal_agreement_check(const struct wal_union *all, const struct history *history, uint64_t lsn,
+                         struct error *err)
+{
+    struct pair pair = {.segment_size = all->ranges.segment_size};
+
+    if (history->timeline > 1 && all->count > 1 && !compare_histories(all, history->timeline, err))
+        return false;
+    for (size_t i = 1; pair.segment_size != 0 && i < all->count; i++)
+        for (size_t j = 0; j < i; j++) {
+            pair.one = &all->members[j];
+            pair.other = &all->members[i];
+            if (!compare_two(&pair, history, lsn, err))
+                return false;
+        }
+    return true;
+}
+
+static bool digest_file(const char *segment, const char *path,
+                        unsigned char sha256[DIGEST_SHA256_SIZE], struct error *err)
+{
+    struct wal_source source = {.file = segment, .path = path};
+    struct stat info;
+
+    source.fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (source.fd < 0)
+        return error_set_errno(err, "could not open file \"%s\"", path);
+    bool ok =
+        fstat(source.fd, &info) == 0 || error_set_errno(err, "could not stat file \"%s\"", path);
+    source.length = (uint64_t)info.st_size;
+    ok = ok && wal_source_digest(&source, sha256, err);
+    close(source.fd);
+    return ok;
+}
+
+bool wal_agreement_is_other(struct repository *repository, const char *segment, const char *path)
+{
+    unsigned char sha256[DIGEST_SHA256_SIZE];
+    char object[LAYOUT_NAME_SIZE];
+    struct error why = ERROR_INIT;
+    struct trailer trailer;
+
+    if (access(path, F_OK) != 0)
+        return false;
+    if (object_trailer(repository, layout_wal_segment(segment, object), TRAILER_WAL, &trailer,
+                       &why) &&
+        digest_file(segment, path, sha256, &why))
+        return memcmp(trailer.raw_sha256, sha256, sizeof(sha256)) != 0;
+    log_debug("%s", why.message);
+    return false;
+}
