@@ -7,15 +7,34 @@
 #include "pgvigil/connection.h"
 #include "pgvigil/repository_set.h"
 
+enum arrival_patience {
+    ARRIVAL_UNTIL_DEADLINE,
+    ARRIVAL_WHILE_TRIED /* not once the server has done with the segment, or pauses after failures */
+};
+
 struct arrival {
     uint32_t timeline;
     uint64_t first, last; /* segment numbers */
     uint32_t segment_size;
+    enum arrival_patience patience;
+    int64_t
+        failures; /* arrival_failures before the segments were complete, for ARRIVAL_WHILE_TRIED */
 };
 
-/* Waits until all segments are in this member of the set, at most `timeout` microseconds; ERROR_TIMEOUT
- * names the first missing one, with what the server knows of a failing archive_command. Pays what the
- * set's members are owed meanwhile, as the next push may not come soon. */
+/* How often archiving has failed so far, by the server's count. */
+int64_t arrival_failures(struct connection *connection);
+
+/* Told of each member once: the segments are there (NULL), or why not. */
+typedef void (*arrival_report_fn)(size_t member, const struct error *err, void *context);
+
+/* Waits until all segments are in these open members of the set, at most `timeout` microseconds for all
+ * of them together. ERROR_TIMEOUT names the first missing one, with what the server knows of a failing
+ * archive_command. Pays what the set's members are owed meanwhile, as the next push may not come soon. */
+void arrival_wait_all(const struct arrival *arrival, struct repository_set *set,
+                      const bool *members, struct connection *connection, int64_t timeout,
+                      arrival_report_fn report, void *context);
+
+/* The same for one of them. */
 bool arrival_wait(const struct arrival *arrival, struct repository_set *set, size_t member,
                   struct connection *connection, int64_t timeout, struct error *err);
 

@@ -28,8 +28,11 @@ struct check {
     int failed;
     struct connection *connection;
     const struct connection_server *server;
-    bool hopeless;             /* WAL cannot arrive, for a reason already told */
+    const char *hopeless;      /* the step that failed, and without which WAL cannot arrive */
+    struct error doubt;        /* does archive_command store here? ERROR_NONE: yes */
     struct repository_set set; /* all repositories, also the async ones */
+    struct arrival segment;    /* the one that was switched away from */
+    int64_t switched;          /* when; 0: none was */
 };
 
 static void passed(struct check *check, const char *title, const char *format, ...)
@@ -103,7 +106,7 @@ static void check_directory(struct check *check)
                control.checksum_version != 0 ? "on" : "off");
         free(path);
     } else {
-        check->hopeless = true;
+        check->hopeless = title;
         failed(check, title, &error);
     }
 }
@@ -151,10 +154,10 @@ static void check_archiving(struct check *check)
         return;
     }
     if (!server_site_archives(check->connection, check->server, &error)) {
-        check->hopeless = true;
+        check->hopeless = title;
         failed(check, title, &error);
-    } else if (!server_site_calls_us(check->config, check->server, &error)) {
-        warned(check, title, &error); /* whether WAL arrives is seen below */
+    } else if (!server_site_calls_us(check->config, check->server, &check->doubt)) {
+        warned(check, title, &check->doubt); /* whether WAL arrives is seen below */
     } else {
         passed(check, title, "archive_mode %s, %s", check->server->archive_mode,
                check->server->archive_command);
@@ -192,7 +195,7 @@ static void check_encryption(struct check *check)
         passed(check, title, "%s", "none");
     } else if (!keyring_recipients(keyring, &recipients, &error) ||
                (reads && !check_private_keys(keyring, recipients, &error))) {
-        check->hopeless = recipients == NULL || check->hopeless;
+        check->hopeless = recipients == NULL ? title : check->hopeless;
         failed(check, title, &error);
     } else {
         keys_describe(recipients, &text);
@@ -204,27 +207,30 @@ static void check_encryption(struct check *check)
     keyring_free(keyring);
 }
 
-/* Switches to a new segment; false when none could be (reported). */
-static bool switch_segment(struct check *check, struct arrival *segment)
+static void switch_segment(struct check *check)
 {
     const char *title = "switch of a WAL segment";
     const struct connection_server *server = check->server;
     struct error error = ERROR_INIT;
+    int64_t failures;
     uint64_t end;
 
     if (server == NULL || server->in_recovery) {
         skipped(check, title, server == NULL ? "no connection" : "the server is a standby");
-        return false;
+        return;
     }
+    failures = arrival_failures(check->connection);
     if (!connection_switch_wal(check->connection, "pgvigil check", &end, &error)) {
         failed(check, title, &error);
-        return false;
+        return;
     }
-    *segment = (struct arrival){.timeline = server->timeline,
-                                .first = (end - 1) / server->wal_segment_size,
-                                .last = (end - 1) / server->wal_segment_size,
-                                .segment_size = server->wal_segment_size};
-    return true;
+    check->switched = clock_monotonic();
+    check->segment = (struct arrival){.timeline = server->timeline,
+                                      .first = (end - 1) / server->wal_segment_size,
+                                      .last = (end - 1) / server->wal_segment_size,
+                                      .segment_size = server->wal_segment_size,
+                                      .patience = ARRIVAL_WHILE_TRIED,
+                                      .failures = failures};
 }
 
 /* Before a segment is switched: a push leaves out who was down a moment ago, unless it has answered
@@ -261,44 +267,72 @@ static void open_repositories(struct check *check)
     }
 }
 
-/* Why the segment is not waited for in this repository, or NULL. */
-static const char *why_not_wait(const struct check *check, size_t member, bool switched)
+/* Why the segment is not waited for in this repository, into text; "": it is. */
+static void why_not_wait(const struct check *check, size_t member, char text[128])
 {
+    text[0] = '\0';
     if (check->config->repositories[member].copy == CONFIG_COPY_ASYNC)
-        return "copy = async: `pgvigil copy` brings it there";
-    if (!switched)
-        return "no segment could be switched";
-    return check->hopeless ? "not with what failed above" : NULL;
+        snprintf(text, 128, "copy = async: `pgvigil copy` brings it there");
+    else if (check->switched == 0)
+        snprintf(text, 128, "no segment could be switched");
+    else if (check->hopeless != NULL)
+        snprintf(text, 128, "it cannot arrive while \"%s\" fails", check->hopeless);
 }
 
-/* The segment that was switched away from must come to be in the repository. */
-static void check_way(struct check *check, size_t member, const struct arrival *segment,
-                      bool switched)
+static char *way_title(const struct check *check, size_t member)
 {
-    char *title =
-        mem_printf("WAL reaches repository \"%s\"", check->config->repositories[member].name);
-    const char *why_not = why_not_wait(check, member, switched);
-    int64_t started = clock_monotonic();
-    struct error error = ERROR_INIT;
-    char text[UNITS_TEXT_SIZE], name[WAL_NAME_SIZE];
+    return mem_printf("WAL reaches repository \"%s\"", check->config->repositories[member].name);
+}
 
-    if (why_not != NULL)
-        skipped(check, title, why_not);
-    else if (arrival_wait(segment, &check->set, member, check->connection,
-                          check->config->archive.timeout, &error))
+static void report_way(size_t member, const struct error *error, void *context)
+{
+    struct check *check = context;
+    const struct arrival *segment = &check->segment;
+    char text[UNITS_TEXT_SIZE], name[WAL_NAME_SIZE];
+    char *title = way_title(check, member);
+
+    if (error == NULL) {
         passed(check, title, "%s, after %s",
                wal_segment_name(segment->timeline, segment->last, segment->segment_size, name),
-               units_format_duration(clock_monotonic() - started, text));
-    else
-        failed(check, title, &error);
+               units_format_duration(clock_monotonic() - check->switched, text));
+    } else {
+        struct error why = *error;
+
+        if (check->doubt.code != ERROR_NONE) {
+            error_detail(&why, "%s%s%s", why.detail, why.detail[0] != '\0' ? "; " : "",
+                         check->doubt.message);
+            error_hint(&why, "%s", check->doubt.hint);
+        }
+        failed(check, title, &why);
+    }
     free(title);
+}
+
+/* The segment that was switched away from must come to be in the repositories. */
+static void check_ways(struct check *check)
+{
+    bool *wanted = mem_calloc(check->set.count, sizeof *wanted);
+    char why_not[128];
+
+    for (size_t i = 0; i < check->set.count; i++) {
+        char *title = way_title(check, i);
+
+        why_not_wait(check, i, why_not);
+        wanted[i] = repository_set_has(&check->set, i) && why_not[0] == '\0';
+        if (repository_set_has(&check->set, i) && !wanted[i])
+            skipped(check, title, why_not);
+        free(title);
+    }
+    if (check->switched != 0)
+        arrival_wait_all(&check->segment, &check->set, wanted, check->connection,
+                         check->config->archive.timeout, report_way, check);
+    free(wanted);
 }
 
 int check_run(const struct config *config, check_report_fn report, void *context)
 {
-    struct check check = {.config = config, .report = report, .context = context};
-    struct arrival segment;
-    bool switched;
+    struct check check = {
+        .config = config, .report = report, .context = context, .doubt = ERROR_INIT};
 
     check_server(&check);
     check_directory(&check);
@@ -306,10 +340,8 @@ int check_run(const struct config *config, check_report_fn report, void *context
     check_archiving(&check);
     check_encryption(&check);
     open_repositories(&check);
-    switched = switch_segment(&check, &segment);
-    for (size_t i = 0; i < check.set.count; i++)
-        if (repository_set_has(&check.set, i))
-            check_way(&check, i, &segment, switched);
+    switch_segment(&check);
+    check_ways(&check);
     repository_set_close(&check.set);
     connection_close(check.connection);
     return check.failed;

@@ -17,7 +17,7 @@ bool server_site_directory(const struct config *config, struct connection *conne
                            const struct connection_server *server, char **path,
                            struct control *control, struct error *err);
 
-/* archive_mode and wal_level let the server archive; says so when it only lacks its restart. */
+/* archive_mode, wal_level and a command let the server archive; says so when it only lacks its restart. */
 bool server_site_archives(struct connection *connection, const struct connection_server *server,
                           struct error *err);
 

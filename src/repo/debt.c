@@ -158,8 +158,8 @@ static bool debt_pay_one(struct repository_set *set, size_t member, const char *
 
     paying->tried++;
     if (debt_pay_object(set, member, object, &why)) {
-        log_info("repository \"%s\" got \"%s\", which it was owed",
-                 set->members[member].config->name, object);
+        log_debug("repository \"%s\" got \"%s\", which it was owed",
+                  set->members[member].config->name, object);
         unlink(path);
         paying->paid++;
         return true;
@@ -176,6 +176,7 @@ static bool debt_pay_member(struct repository_set *set, size_t member, struct de
     char *directory = debt_directory(set->config, repository->name);
     struct dirent *entry;
     DIR *stream;
+    const size_t before = paying->paid;
     bool ok = debt_open(directory, &stream, err), going = ok && stream;
 
     while (going && paying->tried < paying->most && (entry = readdir(stream)) != NULL) {
@@ -191,6 +192,9 @@ static bool debt_pay_member(struct repository_set *set, size_t member, struct de
     }
     if (ok && stream)
         closedir(stream);
+    if (paying->paid > before)
+        log_info("repository \"%s\" got WAL which it was owed: %zu file%s", repository->name,
+                 paying->paid - before, paying->paid - before == 1 ? "" : "s");
     free(directory);
     return ok;
 }

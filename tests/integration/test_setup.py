@@ -1,6 +1,7 @@
 """init makes what is missing and nothing else; check proves the whole way and names what is wrong."""
 
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -138,7 +139,7 @@ def test_check_when_all_is_well(site):
 
 @pytest.mark.directory
 def test_check_names_each_failure_with_its_cure(make_site, scratch):
-    site = make_site(config={"archive": {"timeout": "2s"}})
+    site = make_site(config={"archive": {"timeout": "10 min"}})
     good = site.config.read_text()
     command = site.cluster.scalar("show archive_command")
 
@@ -158,6 +159,15 @@ def test_check_names_each_failure_with_its_cure(make_site, scratch):
     archive_command("cp %p /somewhere/else")
     outcome = expect('WAL reaches repository "local"', "does not call pgvigil", "cp %p /somewhere/else", "init --apply")
     assert outcome["archive settings"] == "warning"
+    archive_command("true")
+    outcome = expect('WAL reaches repository "local"', "the server says that it has archived it; archive_command does not call",
+                     "init --apply")
+    archive_command("true # archive-push")
+    expect('WAL reaches repository "local"', "the server says that it has archived it", "does archive_command store into")
+    archive_command("")
+    outcome = expect("archive settings", "does not archive its WAL: archive_command is empty", "init --apply")
+    assert outcome['WAL reaches repository "local"'] == "skipped"
+    assert_says(site.backup(check=2), "archive_command is empty")
     archive_command(command)
 
     site.repository.rename(site.scratch.path / "away")
@@ -181,6 +191,21 @@ def test_check_names_each_failure_with_its_cure(make_site, scratch):
     expect("archive settings", "archive_mode is off", "init --apply")
     site.cluster.stop()
     expect("server", "is the server running")
+
+
+@pytest.mark.directory
+def test_check_waits_for_all_repositories_at_once(make_site, scratch):
+    """One deadline, however many there are, and one that has the segment is told meanwhile."""
+    site = make_site(config={"archive": {"timeout": "6s"}, "repository second": {"url": f"file://{scratch.mkdir('second')}"}})
+    site.cluster.configure(archive_command="sleep 8 # archive-push")
+    site.cluster.reload()
+    wait_until(lambda: site.cluster.scalar("show archive_command").startswith("sleep"), 10, "the new setting")
+    began = time.monotonic()
+    done = site.pgvigil.run("check", check=1)
+    assert time.monotonic() - began < 11
+    for name in ("local", "second"):
+        assert steps(done)[f'WAL reaches repository "{name}"'] == "FAILED"
+        assert_says(done, f'did not arrive in repository "{name}" within 6 s')
 
 
 @pytest.mark.directory
