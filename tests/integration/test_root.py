@@ -103,7 +103,7 @@ def test_a_new_host_without_a_state_directory(site):
     """The repository has survived, and nobody has made anything of pgvigil's on the host yet."""
     site.cluster.sql("create table t as select 1 n")
     site.backup()
-    site.cluster.switch_wal()
+    segment = site.cluster.switch_wal()
     site.cluster.stop()
     at, temporary = site.scratch.path, site.scratch.mkdir("temporary")
     lib = site.scratch.mkdir("lib")
@@ -133,6 +133,15 @@ def test_a_new_host_without_a_state_directory(site):
     for path in (pin, pin.parent, state):
         os.chmod(path, 0o755)
     assert_says(site.pgvigil.run("list", check=3), "is not the one it was before", cure)
+    # One of another user is as good as none, and so is what is closed in one that is not.
+    for closed in (state, pin.parent):
+        os.chmod(closed, 0o700)
+        told = site.pgvigil.run("list")
+        assert_says(told, "warning: going on without the state directory", cure)
+        assert told.stderr.count("pgvigil: ") == 2, told.stderr
+        site.pgvigil.run("archive-get", segment, cluster.data / "pg_wal" / "got")
+        site.pgvigil.run("restore", "--to", at / f"again-{closed.name}", env={"TMPDIR": str(temporary)})
+        os.chmod(closed, 0o755)
     pin.unlink()
     pin.parent.rmdir()
     subprocess.run(shlex.split(cure.removeprefix("as root: ")), check=True)
