@@ -12,6 +12,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "pgvigil/error.h"
+
 struct buffer {
     unsigned char *data;
     size_t length;   /* bytes in use */
@@ -26,6 +28,8 @@ struct buffer {
 void buffer_free(struct buffer *buffer);
 void buffer_clear(struct buffer *buffer);                /* keeps the memory */
 void buffer_reserve(struct buffer *buffer, size_t more); /* room for `more` further bytes */
+/* The same for many bytes, and no more than these: ERROR_SYSTEM if there is no memory. */
+bool buffer_try_reserve(struct buffer *buffer, size_t more, struct error *err);
 void buffer_append(struct buffer *buffer, const void *data, size_t length);
 void buffer_append_string(struct buffer *buffer, const char *string);
 void buffer_append_format(struct buffer *buffer, const char *format, ...)

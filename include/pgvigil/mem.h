@@ -5,7 +5,7 @@
  * the process at once with the status set by mem_set_failure_status (archive-get needs one of its
  * own, as PostgreSQL takes most statuses for "no such segment"). Ending anywhere is safe: every
  * write of pgvigil is safe against a crash. Buffers of a megabyte and more go through
- * mem_try_alloc, whose failure is an ordinary error.
+ * mem_try_alloc or buffer_try_reserve, whose failure is an ordinary error.
  */
 #ifndef PGVIGIL_MEM_H
 #define PGVIGIL_MEM_H
@@ -33,5 +33,7 @@ void *mem_grow(void *array, size_t count, size_t *capacity, size_t size)
     __attribute__((returns_nonnull));
 
 bool mem_try_alloc(void **pointer, size_t size, struct error *err);
+/* The error when so many bytes were refused; returns false. */
+bool mem_refused(size_t size, struct error *err);
 
 #endif

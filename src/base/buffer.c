@@ -23,14 +23,22 @@ void buffer_clear(struct buffer *buffer)
         buffer->data[0] = '\0';
 }
 
-void buffer_reserve(struct buffer *buffer, size_t more)
+/* What room for `more` further bytes and the NUL takes. An overflow becomes a request that the allocator is
+ * certain to refuse. */
+static size_t buffer_needed(const struct buffer *buffer, size_t more)
 {
     size_t needed;
 
-    /* An overflow becomes a request that the allocator is certain to refuse. */
     if (__builtin_add_overflow(buffer->length, more, &needed) ||
         __builtin_add_overflow(needed, 1, &needed))
         needed = SIZE_MAX;
+    return needed;
+}
+
+void buffer_reserve(struct buffer *buffer, size_t more)
+{
+    const size_t needed = buffer_needed(buffer, more);
+
     if (needed <= buffer->capacity)
         return;
 
@@ -42,6 +50,22 @@ void buffer_reserve(struct buffer *buffer, size_t more)
     buffer->data = mem_realloc(buffer->data, capacity);
     buffer->capacity = capacity;
     buffer->data[buffer->length] = '\0';
+}
+
+bool buffer_try_reserve(struct buffer *buffer, size_t more, struct error *err)
+{
+    const size_t needed = buffer_needed(buffer, more);
+
+    if (needed <= buffer->capacity)
+        return true;
+
+    unsigned char *moved = realloc(buffer->data, needed);
+    if (!moved)
+        return mem_refused(needed, err);
+    buffer->data = moved;
+    buffer->capacity = needed;
+    buffer->data[buffer->length] = '\0';
+    return true;
 }
 
 void buffer_append(struct buffer *buffer, const void *data, size_t length)

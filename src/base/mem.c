@@ -110,7 +110,10 @@ void *mem_grow(void *array, size_t count, size_t *capacity, size_t size)
 bool mem_try_alloc(void **pointer, size_t size, struct error *err)
 {
     *pointer = malloc(size > 0 ? size : 1);
-    if (!*pointer)
-        return error_set(err, ERROR_SYSTEM, "could not allocate %zu bytes of memory", size);
-    return true;
+    return *pointer || mem_refused(size, err);
+}
+
+bool mem_refused(size_t size, struct error *err)
+{
+    return error_set(err, ERROR_SYSTEM, "could not allocate %zu bytes of memory", size);
 }

@@ -9,25 +9,26 @@
 
 struct cms_stream {
     const struct keys_identity *identity;
-    size_t maximum; /* of a structure */
+    size_t maximum;      /* of a structure */
+    struct buffer *room; /* behind whose bytes a structure is held; or own */
+    struct buffer own;
     cms_stream_sink sink;
     void *context;
     unsigned char header[CMS_DER_HEADER]; /* of the structure begun, until its length is known */
     size_t header_length;
-    unsigned char *structure; /* capacity bytes; used once the length is known */
-    size_t capacity;
     size_t length; /* of the structure; 0: not known yet */
     size_t held;
     bool any;
 };
 
 struct cms_stream *cms_stream_new(const struct keys_identity *identity, size_t maximum,
-                                  cms_stream_sink sink, void *context)
+                                  struct buffer *room, cms_stream_sink sink, void *context)
 {
     struct cms_stream *stream = mem_calloc(1, sizeof(*stream));
 
     stream->identity = identity;
     stream->maximum = maximum + CMS_OVERHEAD;
+    stream->room = room ? room : &stream->own;
     stream->sink = sink;
     stream->context = context;
     return stream;
@@ -37,13 +38,18 @@ void cms_stream_free(struct cms_stream *stream)
 {
     if (!stream)
         return;
-    free(stream->structure);
+    buffer_free(&stream->own);
     free(stream);
 }
 
 static bool stream_damaged(struct error *err, const char *why)
 {
     return error_set(err, ERROR_INTEGRITY, "it cannot be decrypted: %s", why);
+}
+
+static unsigned char *stream_structure(const struct cms_stream *stream)
+{
+    return stream->room->data + stream->room->length;
 }
 
 /* Looks at the first bytes until they say how long the structure is, then makes room for it. */
@@ -60,34 +66,29 @@ static bool stream_begin(struct cms_stream *stream, const unsigned char **data, 
         return true;
     if (stream->length > stream->maximum)
         return stream_damaged(err, "its CMS structure is larger than it may be");
-    if (stream->length > stream->capacity) {
-        void *room;
-
-        free(stream->structure);
-        stream->structure = NULL;
-        stream->capacity = 0;
-        if (!mem_try_alloc(&room, stream->length, err))
-            return false;
-        stream->structure = room;
-        stream->capacity = stream->length;
-    }
+    if (!buffer_try_reserve(stream->room, stream->length, err))
+        return false;
     if (stream->length < stream->header_length)
         return stream_damaged(err, "its CMS structure is too short");
-    memcpy(stream->structure, stream->header, stream->header_length);
+    memcpy(stream_structure(stream), stream->header, stream->header_length);
     stream->held = stream->header_length;
     return true;
 }
 
+/* In a room of somebody else's the content is moved to where it is to stay. */
 static bool stream_open(struct cms_stream *stream, struct error *err)
 {
+    unsigned char *place = stream_structure(stream);
     unsigned char *content;
     size_t length;
 
-    if (!cms_decrypt(stream->identity, stream->structure, stream->length, &content, &length, err))
+    if (!cms_decrypt(stream->identity, place, stream->length, &content, &length, err))
         return false;
     stream->length = 0;
     stream->header_length = 0;
     stream->any = true;
+    if (stream->room != &stream->own)
+        content = memmove(place, content, length);
     return stream->sink(content, length, stream->context, err);
 }
 
@@ -103,7 +104,7 @@ bool cms_stream_feed(struct cms_stream *stream, const void *data, size_t length,
 
         size_t missing = stream->length - stream->held;
         size_t part = length < missing ? length : missing;
-        memcpy(stream->structure + stream->held, bytes, part);
+        memcpy(stream_structure(stream) + stream->held, bytes, part);
         stream->held += part;
         bytes += part;
         length -= part;

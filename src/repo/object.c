@@ -62,7 +62,8 @@ struct object_reader {
     uint64_t maximum; /* raw bytes */
     store_sink sink;
     void *context;
-    bool sink_failed; /* the error is the receiver's, and says nothing of the object */
+    struct buffer *room; /* where it is decrypted, or NULL */
+    bool sink_failed;    /* the error is the receiver's, and says nothing of the object */
 
     unsigned char tail[TRAILER_SIZE]; /* the last bytes so far: perhaps the trailer */
     size_t tail_length;
@@ -308,48 +309,56 @@ static void object_prepare_decrypting(struct object_reader *reader, enum object_
     const struct keys_identity *identity;
 
     if (keyring_identity(reader->repository->keyring, &identity, &reader->opening))
-        reader->decrypt = cms_stream_new(identity, most, object_take_open, reader);
+        reader->decrypt = cms_stream_new(identity, most, reader->room, object_take_open, reader);
+}
+
+/* Of the reader, what is asked for is set. */
+static bool object_read(struct object_reader *reader, enum object_coding coding,
+                        struct trailer *trailer, struct error *err)
+{
+    struct repository *repository = reader->repository;
+    char *full = object_kind_full_name(repository, reader->name, reader->kind);
+    struct trailer found;
+
+    reader->decompress = coding == OBJECT_ZSTD ? decompress_new() : NULL;
+    reader->stored = digest_sha256_new();
+    reader->encrypted = repository_encrypts(repository, reader->name);
+    if (reader->decompress)
+        decompress_start(reader->decompress, DECOMPRESS_CHECKSUMMED, reader->maximum, object_pass,
+                         reader);
+    if (reader->encrypted)
+        object_prepare_decrypting(reader, coding);
+    if (reader->decompress && object_kind_is_wal(reader->kind))
+        reader->giving = relay_new(object_give, reader);
+    bool ok = object_settle(
+        reader, store_get(repository->store, full, 0, UINT64_MAX, object_take, reader, err), err);
+    if (!ok && !reader->sink_failed) {
+        object_blame(repository, reader->name, err);
+        object_diagnose(reader, err);
+    }
+    ok = ok && object_finish(reader, &found, err);
+    if (ok && trailer)
+        *trailer = found;
+    relay_free(reader->giving);
+    cms_stream_free(reader->decrypt);
+    decompress_free(reader->decompress);
+    digest_sha256_free(reader->stored);
+    free(full);
+    return ok;
 }
 
 bool object_get(struct repository *repository, const char *name, enum trailer_kind kind,
                 enum object_coding coding, uint64_t maximum, store_sink sink, void *context,
                 struct trailer *trailer, struct error *err)
 {
-    struct object_reader reader = {
-        .repository = repository,
-        .name = name,
-        .kind = kind,
-        .maximum = maximum,
-        .sink = sink,
-        .context = context,
-        .decompress = coding == OBJECT_ZSTD ? decompress_new() : NULL,
-        .stored = digest_sha256_new(),
-        .encrypted = repository_encrypts(repository, name),
-    };
-    char *full = object_kind_full_name(repository, name, kind);
-    struct trailer found;
+    struct object_reader reader = {.repository = repository,
+                                   .name = name,
+                                   .kind = kind,
+                                   .maximum = maximum,
+                                   .sink = sink,
+                                   .context = context};
 
-    if (reader.decompress)
-        decompress_start(reader.decompress, DECOMPRESS_CHECKSUMMED, maximum, object_pass, &reader);
-    if (reader.encrypted)
-        object_prepare_decrypting(&reader, coding);
-    if (reader.decompress && object_kind_is_wal(kind))
-        reader.giving = relay_new(object_give, &reader);
-    bool ok = object_settle(
-        &reader, store_get(repository->store, full, 0, UINT64_MAX, object_take, &reader, err), err);
-    if (!ok && !reader.sink_failed) {
-        object_blame(repository, name, err);
-        object_diagnose(&reader, err);
-    }
-    ok = ok && object_finish(&reader, &found, err);
-    if (ok && trailer)
-        *trailer = found;
-    relay_free(reader.giving);
-    cms_stream_free(reader.decrypt);
-    decompress_free(reader.decompress);
-    digest_sha256_free(reader.stored);
-    free(full);
-    return ok;
+    return object_read(&reader, coding, trailer, err);
 }
 
 static bool object_append(const void *data, size_t length, void *context, struct error *err)
@@ -359,13 +368,33 @@ static bool object_append(const void *data, size_t length, void *context, struct
     return true;
 }
 
+/* What was decrypted in the buffer itself is there already. */
+static bool object_keep(const void *data, size_t length, void *context, struct error *err)
+{
+    struct buffer *buffer = context;
+
+    (void)data;
+    (void)err;
+    buffer->length += length;
+    buffer->data[buffer->length] = '\0';
+    return true;
+}
+
 bool object_get_buffer(struct repository *repository, const char *name, enum trailer_kind kind,
                        enum object_coding coding, size_t maximum, struct buffer *buffer,
                        struct trailer *trailer, struct error *err)
 {
-    size_t before = buffer->length;
+    const size_t before = buffer->length;
+    const bool in_place = coding == OBJECT_PLAIN && repository_encrypts(repository, name);
+    struct object_reader reader = {.repository = repository,
+                                   .name = name,
+                                   .kind = kind,
+                                   .maximum = maximum,
+                                   .sink = in_place ? object_keep : object_append,
+                                   .context = buffer,
+                                   .room = in_place ? buffer : NULL};
 
-    if (object_get(repository, name, kind, coding, maximum, object_append, buffer, trailer, err))
+    if (object_read(&reader, coding, trailer, err))
         return true;
     buffer->length = before;
     if (buffer->data)

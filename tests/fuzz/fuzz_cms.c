@@ -2,8 +2,8 @@
  * fuzz_cms.c - any bytes as CMS structures, one behind the other
  *
  * The corpus has structures for the key below, so that what is changed in them gets as far as the
- * cipher. Cut into pieces or not, the outcome must be the same; nothing is given out that is larger
- * than it may be.
+ * cipher. Cut into pieces or not, in a room lent or not, the outcome must be the same; nothing is given
+ * out that is larger than it may be.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -53,10 +53,23 @@ static bool take(const void *data, size_t length, void *context, struct error *e
     return true;
 }
 
-static bool decrypt(const uint8_t *data, size_t size, size_t piece, struct buffer *out,
-                    struct error *err)
+/* In a room lent. */
+static bool lengthen(const void *data, size_t length, void *context, struct error *err)
 {
-    struct cms_stream *stream = cms_stream_new(identity, MAXIMUM, take, out);
+    struct buffer *room = context;
+
+    (void)err;
+    if (length > MAXIMUM + CMS_OVERHEAD || data != room->data + room->length)
+        abort();
+    room->length += length;
+    return true;
+}
+
+static bool decrypt(const uint8_t *data, size_t size, size_t piece, struct buffer *room,
+                    struct buffer *out, struct error *err)
+{
+    struct cms_stream *stream =
+        cms_stream_new(identity, MAXIMUM, room, room ? lengthen : take, out);
     bool ok = true;
 
     for (size_t at = 0; ok && at < size; at += piece)
@@ -70,9 +83,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct buffer whole = BUFFER_INIT, pieces = BUFFER_INIT;
     struct error err = ERROR_INIT, again = ERROR_INIT;
-    bool ok = decrypt(data, size, size > 0 ? size : 1, &whole, &err);
+    bool ok = decrypt(data, size, size > 0 ? size : 1, NULL, &whole, &err);
 
-    if (decrypt(data, size, 7, &pieces, &again) != ok || whole.length != pieces.length ||
+    if (decrypt(data, size, 7, &pieces, &pieces, &again) != ok || whole.length != pieces.length ||
         (whole.length > 0 && memcmp(whole.data, pieces.data, whole.length) != 0))
         abort();
     if (!ok &&

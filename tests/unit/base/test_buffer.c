@@ -63,6 +63,22 @@ START_TEST(test_growth)
 }
 END_TEST
 
+START_TEST(test_no_more_room_than_asked_for)
+{
+    struct buffer buffer = BUFFER_INIT;
+    struct error err = ERROR_INIT;
+
+    ck_assert(buffer_try_reserve(&buffer, 1000, &err));
+    ck_assert_uint_eq(buffer.capacity, 1001);
+    ck_assert_str_eq(buffer_text(&buffer), "");
+    buffer_append_string(&buffer, "kept");
+    ck_assert(buffer_try_reserve(&buffer, 996, &err));
+    ck_assert_uint_eq(buffer.capacity, 1001);
+    ck_assert_str_eq(buffer_text(&buffer), "kept");
+    buffer_free(&buffer);
+}
+END_TEST
+
 START_TEST(test_integers_are_little_endian)
 {
     static const unsigned char wanted[] = {0x02, 0x01, 0x06, 0x05, 0x04, 0x03, 0x0E,
@@ -106,6 +122,7 @@ Suite *buffer_suite(void)
     tcase_add_test(tests, test_empty);
     tcase_add_test(tests, test_text);
     tcase_add_test(tests, test_growth);
+    tcase_add_test(tests, test_no_more_room_than_asked_for);
     tcase_add_test(tests, test_integers_are_little_endian);
     tcase_add_test(tests, test_reader_stays_in_bounds);
     suite_add_tcase(suite, tests);

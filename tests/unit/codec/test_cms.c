@@ -253,6 +253,36 @@ static bool collect(const void *data, size_t length, void *context, struct error
     return true;
 }
 
+/* In a room lent. */
+static bool lengthen(const void *data, size_t length, void *context, struct error *error)
+{
+    struct buffer *room = context;
+
+    (void)error;
+    ck_assert_ptr_eq(data, room->data + room->length);
+    room->length += length;
+    room->data[room->length] = '\0';
+    return true;
+}
+
+static void check_pieces(const struct buffer *sealed, size_t piece, bool lent)
+{
+    struct buffer back = BUFFER_INIT;
+    struct cms_stream *stream;
+
+    buffer_append_string(&back, "before, ");
+    stream = lent ? cms_stream_new(ec, 7, &back, lengthen, &back)
+                  : cms_stream_new(ec, 7, NULL, collect, &back);
+    for (size_t at = 0; at < sealed->length; at += piece) {
+        size_t part = sealed->length - at < piece ? sealed->length - at : piece;
+        ck_assert_msg(cms_stream_feed(stream, sealed->data + at, part, &err), "%s", err.message);
+    }
+    ck_assert(cms_stream_finish(stream, &err));
+    ck_assert_str_eq(buffer_text(&back), "before, first, second");
+    cms_stream_free(stream);
+    buffer_free(&back);
+}
+
 START_TEST(one_behind_the_other_in_any_pieces)
 {
     static const size_t pieces[] = {1, 7, 100, 1000, 100000};
@@ -262,17 +292,8 @@ START_TEST(one_behind_the_other_in_any_pieces)
     encrypt("", 0, &sealed);
     encrypt("second", 6, &sealed);
     for (size_t i = 0; i < sizeof(pieces) / sizeof(pieces[0]); i++) {
-        struct buffer back = BUFFER_INIT;
-        struct cms_stream *stream = cms_stream_new(ec, 7, collect, &back);
-
-        for (size_t at = 0; at < sealed.length; at += pieces[i]) {
-            size_t part = sealed.length - at < pieces[i] ? sealed.length - at : pieces[i];
-            ck_assert_msg(cms_stream_feed(stream, sealed.data + at, part, &err), "%s", err.message);
-        }
-        ck_assert(cms_stream_finish(stream, &err));
-        ck_assert_str_eq(buffer_text(&back), "first, second");
-        cms_stream_free(stream);
-        buffer_free(&back);
+        check_pieces(&sealed, pieces[i], false);
+        check_pieces(&sealed, pieces[i], true);
     }
     buffer_free(&sealed);
 }
@@ -282,18 +303,18 @@ START_TEST(a_stream_is_bounded_and_whole)
 {
     unsigned char huge[] = {0x30, 0x84, 0x7F, 0xFF, 0xFF, 0xFF};
     struct buffer sealed = BUFFER_INIT, back = BUFFER_INIT;
-    struct cms_stream *stream = cms_stream_new(ec, 1000, collect, &back);
+    struct cms_stream *stream = cms_stream_new(ec, 1000, NULL, collect, &back);
 
     ck_assert(!cms_stream_feed(stream, huge, sizeof(huge), &err));
     ck_assert_int_eq(err.code, ERROR_INTEGRITY);
     cms_stream_free(stream);
 
-    stream = cms_stream_new(ec, 1000, collect, &back);
+    stream = cms_stream_new(ec, 1000, NULL, collect, &back);
     ck_assert(!cms_stream_feed(stream, "plain text", 10, &err));
     ck_assert_int_eq(err.code, ERROR_INTEGRITY);
     cms_stream_free(stream);
 
-    stream = cms_stream_new(ec, 1000, collect, &back);
+    stream = cms_stream_new(ec, 1000, NULL, collect, &back);
     ck_assert(!cms_stream_finish(stream, &err));
     encrypt("text", 4, &sealed);
     ck_assert(cms_stream_feed(stream, sealed.data, sealed.length - 1, &err));
