@@ -350,7 +350,9 @@ static void fetch_log_failures(const struct fetch *fetch)
 
 /* A file that was acknowledged is in as many repositories as archive.require says: where fewer than
  * that say nothing, another one would have it. Those that the DBA does without say nothing either: it may
- * be in them and in one that only fails just now. But damage is no absence, nor is a wrong key. */
+ * be in them and in one that only fails just now. But damage is no absence, nor is a wrong key.
+ * (What was acknowledged while require was lower shows as a gap, see absence.h, once there is a later
+ * segment; the sample configuration says how to have one.) */
 static bool fetch_others_suffice(const struct fetch *fetch)
 {
     int failed = 0, silent = 0, absent = 0;

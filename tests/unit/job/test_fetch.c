@@ -146,6 +146,21 @@ static void put_in_pg_wal(const char *file, uint64_t number, uint64_t seed)
     free(path);
 }
 
+/* Of segment 6, acknowledged while one repository was enough, the others know by segment 7 at the latest. */
+START_TEST(what_came_before_more_were_required)
+{
+    both(archive_store_segment, 1, 5);
+    archive_store_segment(repositories[2], 1, 5);
+    archive_store_segment(repositories[2], 1, 6);
+    move_place("r3", "away");
+    ck_absent("000000010000000000000006");
+    archive_store_segment(repositories[1], 1, 7);
+    ck_unknown("000000010000000000000006", ERROR_INTEGRITY, "is missing in repository \"r2\"");
+    config->archive.require = 1;
+    ck_unknown("000000010000000000000008", ERROR_STORE, "does not exist");
+}
+END_TEST
+
 /* Two servers archived under the same names, the one into the first repository up to segment 5. */
 START_TEST(recovery_does_not_go_on_with_another_server)
 {
@@ -425,6 +440,7 @@ Suite *fetch_suite(void)
     suite_add_tcase(suite, tests);
     tcase_add_checked_fixture(three, set_up_three, tear_down);
     tcase_add_test(three, one_left_out_may_have_what_one_that_fails_has);
+    tcase_add_test(three, what_came_before_more_were_required);
     suite_add_tcase(suite, three);
     return suite;
 }
