@@ -58,6 +58,7 @@ struct verify_finding {
     uint64_t count;         /* of them, 1 or more */
     char *why;
     bool inherent; /* it is what was stored: no other repository has it otherwise */
+    bool harmless; /* missing WAL that no backup which is to stay leads to, as one lies behind it */
     bool known;    /* what digest its stored bytes must have: */
     unsigned char sha256[DIGEST_SHA256_SIZE];
     uint64_t repaired;    /* so many of them are back */
@@ -106,6 +107,9 @@ void verify_free_result(struct verify_result *result);
 
 /* Is it damaged, missing or owed, and not all of it repaired? */
 bool verify_is_open(const struct verify_finding *finding);
+
+/* Is it that, and neither harmless nor only owed? */
+bool verify_is_wrong(const struct verify_finding *finding);
 
 const char *verify_fault_name(enum verify_fault fault); /* "damaged" */
 

@@ -81,52 +81,75 @@ static bool print(const struct config *config, const struct verify_request *requ
     return ok;
 }
 
-/* What to do: first what brings everything back, then what makes do without it. */
-static void hint(const struct config *config, const struct config_repository *repository,
-                 bool repairable, bool costly, struct error *err)
+/* What is to be done about what is wrong with a repository. */
+struct remedy {
+    bool repair;  /* another one may have it */
+    bool backup;  /* a new backup makes do without it */
+    bool expiry;  /* later backups do: it need only be waited for */
+    bool storing; /* of what is lost, some is part of backups */
+};
+
+static void hint(const struct config *config, const char *repository, const struct remedy *remedy,
+                 struct error *err)
 {
     struct buffer text = BUFFER_INIT;
     char *path = process_quote(config->path);
 
-    if (repairable)
+    if (remedy->repair)
         buffer_append_format(&text,
                              "`pgvigil -c %s verify --repair --repository %s` brings back what "
                              "another repository has%s",
-                             path, repository->name, costly ? "; if none has it, " : "");
-    if (costly)
+                             path, repository, remedy->backup || remedy->expiry ? "; else " : "");
+    if (remedy->backup)
         buffer_append_format(&text,
-                             "`pgvigil -c %s backup` takes a new backup, which is whole: it stores "
-                             "anew what is lost (on a host other than this one: with --full), and "
-                             "moments from its end on can be restored",
-                             path);
+                             "`pgvigil -c %s backup` takes a new backup, so that moments from its "
+                             "end on can be restored%s",
+                             path,
+                             remedy->storing
+                                 ? "; it stores anew what is lost (on a host other than "
+                                   "this one: with --full)"
+                                 : "");
+    else if (remedy->expiry)
+        buffer_append_string(&text, "it stays lost, and is no error any more once the backups "
+                                    "before it have expired");
     if (text.length > 0)
         error_hint(err, "%s", buffer_text(&text));
     buffer_free(&text);
     free(path);
 }
 
+static void add_remedy(const struct verify_finding *finding, struct remedy *remedy)
+{
+    remedy->backup = remedy->backup || finding->backup_count > 0;
+    remedy->storing = remedy->storing || finding->backup_count > 0;
+    remedy->expiry = remedy->expiry || finding->kind == TRAILER_WAL;
+    for (size_t i = 0; i < finding->lost_count; i++)
+        remedy->backup = remedy->backup || finding->lost[i].to == INT64_MAX;
+}
+
 /* What is wrong is in the report; this is for whoever sees nothing else of it. */
 static int judge_repository(const struct config *config, const struct verify_repository *repository,
                             bool repairable)
 {
+    struct remedy remedy = {.repair = repairable};
     struct error err = ERROR_INIT;
     uint64_t wrong = 0;
-    bool costly = false;
 
     for (size_t i = 0; i < repository->cluster_count; i++)
         for (size_t j = 0; j < repository->clusters[i].finding_count; j++) {
             const struct verify_finding *finding = &repository->clusters[i].findings[j];
 
-            if (!verify_is_open(finding) || finding->fault == VERIFY_OWED)
+            if (!verify_is_wrong(finding))
                 continue;
             wrong += finding->count - finding->repaired;
-            costly = costly || finding->backup_count > 0 || finding->lost_count > 0;
+            add_remedy(finding, &remedy);
+            remedy.backup = remedy.backup || repository->clusters[i].backups == 0;
         }
     if (wrong == 0)
         return 0;
     error_set(&err, ERROR_INTEGRITY, "%" PRIu64 " object%s of repository \"%s\" damaged or missing",
               wrong, wrong == 1 ? "" : "s", repository->config->name);
-    hint(config, repository->config, repairable, costly, &err);
+    hint(config, repository->config->name, &remedy, &err);
     return cmd_fail(&err);
 }
 
@@ -153,8 +176,9 @@ static bool any_finding(const struct verify_result *result)
 {
     for (size_t i = 0; i < result->repository_count; i++)
         for (size_t j = 0; j < result->repositories[i].cluster_count; j++)
-            if (result->repositories[i].clusters[j].finding_count > 0)
-                return true;
+            for (size_t k = 0; k < result->repositories[i].clusters[j].finding_count; k++)
+                if (!result->repositories[i].clusters[j].findings[k].harmless)
+                    return true;
     return false;
 }
 
@@ -203,8 +227,9 @@ int cmd_verify(const char *config_name, int argc, char **argv)
             "--sample\nit reads what this host has not read yet, and of the rest the oldest, so "
             "that a daily run\nreads everything within 30 days.\n\n"
             "--repair needs the right to delete objects, where something is damaged.\n\n"
-            "Exit status: 0 if all is sound or was repaired; 3 if a repository could not be "
-            "read; 4 if\nsomething is damaged or missing: what, and what it costs, is said."};
+            "Exit status: 0 if all is sound or was repaired, or only WAL is missing that no backup "
+            "leads to\nany more; 3 if a repository could not be read; 4 if something is damaged or "
+            "missing: what, and\nwhat it costs, is said."};
     struct verify_request request;
     struct error err = ERROR_INIT;
     struct config *config;

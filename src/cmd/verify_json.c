@@ -49,6 +49,7 @@ static json_t *make_finding(const struct verify_finding *finding)
     json_out_put(object, "object", json_out_text(finding->object));
     json_out_put(object, "last_object", text_or_null(finding->last));
     json_out_put(object, "count", count(finding->count));
+    json_out_put(object, "harmless", json_boolean(finding->harmless));
     json_out_put(object, "why", json_out_text(finding->why));
     json_out_put(object, "repaired", count(finding->repaired));
     json_out_put(object, "repaired_from", text_or_null(finding->source));

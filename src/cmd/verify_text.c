@@ -23,11 +23,22 @@ static void append_backups(const struct verify_finding *finding, struct buffer *
     buffer_append_string(out, " cannot be restored");
 }
 
-/* What one finding costs, or "". */
+/* Where neither a backup nor a moment is lost by it. */
+static const char *no_cost(const struct verify_finding *finding)
+{
+    if (finding->kind != TRAILER_WAL)
+        return "nothing that could be restored";
+    return finding->harmless
+               ? "nothing that could be restored: no backup that is to stay leads there"
+               : "nothing by itself: recovery along the newest timeline does not come here";
+}
+
 static void append_cost(const struct verify_finding *finding, struct buffer *out)
 {
     char from[CLOCK_TEXT_SIZE], to[CLOCK_TEXT_SIZE];
 
+    if (finding->backup_count == 0 && finding->lost_count == 0)
+        buffer_append_string(out, no_cost(finding));
     if (finding->backup_count > 0)
         append_backups(finding, out);
     for (size_t i = 0; i < finding->lost_count; i++) {
@@ -42,6 +53,8 @@ static void append_cost(const struct verify_finding *finding, struct buffer *out
                                  clock_format_local(lost->from, from),
                                  clock_format_local(lost->to, to));
     }
+    if (finding->harmless && finding->lost_count > 0)
+        buffer_append_string(out, ", which only backups lead to that are about to expire");
 }
 
 static void print_finding(const struct verify_finding *finding, struct buffer *out)
@@ -63,11 +76,10 @@ static void print_finding(const struct verify_finding *finding, struct buffer *o
                              finding->source);
     if (!verify_is_open(finding))
         return;
-    if (finding->repair_failure != NULL)
+    if (finding->repair_failure != NULL && !finding->harmless)
         buffer_append_format(out, "        not repaired: %s\n", finding->repair_failure);
     append_cost(finding, &cost);
-    buffer_append_format(out, "        cost: %s\n",
-                         cost.length > 0 ? buffer_text(&cost) : "nothing that can be restored");
+    buffer_append_format(out, "        cost: %s\n", buffer_text(&cost));
     buffer_free(&cost);
 }
 

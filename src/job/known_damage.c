@@ -134,7 +134,7 @@ bool known_damage_write(const struct repository *repository, int64_t looked,
     bool ok;
 
     for (size_t i = 0; i < found->finding_count; i++)
-        if (verify_is_open(&found->findings[i]) && found->findings[i].fault != VERIFY_OWED)
+        if (verify_is_wrong(&found->findings[i]))
             json_out_add(rows, make_row(&found->findings[i]));
     json_out_put(root, "format", json_integer(FORMAT));
     json_out_put(root, "looked", json_integer(looked));

@@ -30,6 +30,11 @@ bool verify_is_open(const struct verify_finding *finding)
     return finding->fault != VERIFY_STRAY && finding->repaired < finding->count;
 }
 
+bool verify_is_wrong(const struct verify_finding *finding)
+{
+    return verify_is_open(finding) && !finding->harmless && finding->fault != VERIFY_OWED;
+}
+
 const char *verify_fault_name(enum verify_fault fault)
 {
     static const char *const names[] = {[VERIFY_DAMAGED] = "damaged",

@@ -216,6 +216,64 @@ static void count_backups(struct verify_walk *walk, struct verify_finding *findi
     }
 }
 
+static const struct survey_timeline *find_timeline(const struct survey *survey, uint32_t number)
+{
+    for (size_t i = 0; i < survey->timeline_count; i++)
+        if (survey->timelines[i].timeline == number)
+            return &survey->timelines[i];
+    return NULL;
+}
+
+/* Of this backup retention has kept nothing behind its stop. */
+static bool is_cut_off(const struct verify_walk *walk, const struct backup_info *info)
+{
+    const struct survey_timeline *timeline = find_timeline(walk->survey, info->timeline);
+    const uint64_t behind = (info->stop_lsn - 1) / segment_size(walk) + 1;
+
+    for (size_t i = 0; timeline != NULL && i < timeline->gap_count; i++)
+        if (timeline->gaps[i].first == behind && is_expired(walk, timeline, &timeline->gaps[i]))
+            return true;
+    return false;
+}
+
+/* Would recovery from this backup, along any timeline and whatever else is missing, come to the segments
+ * of this timeline up to `last`? */
+static bool leads_to(const struct verify_walk *walk, const struct backup_info *info,
+                     const struct survey_timeline *timeline, uint64_t last)
+{
+    if (info->start_lsn / segment_size(walk) > last)
+        return false;
+    return info->timeline == timeline->timeline ||
+           history_switch_lsn(&timeline->history, info->timeline) >= info->stop_lsn;
+}
+
+/* No backup that is to stay leads to a stretch that is missing, and there is one that begins behind it. */
+static bool is_harmless(const struct verify_walk *walk, const struct verify_finding *finding)
+{
+    const struct survey *survey = walk->survey;
+    const struct survey_timeline *timeline;
+    bool behind = false;
+    uint32_t number;
+    uint64_t first;
+
+    if (!verify_is_open(finding) || finding->fault != VERIFY_MISSING || finding->backup_count > 0 ||
+        survey->catalog->damaged_count > 0 || !verify_wal_segment(walk, finding, &number, &first) ||
+        (timeline = find_timeline(survey, number)) == NULL)
+        return false;
+    for (size_t i = 0; i < survey->catalog->count; i++) {
+        const struct survey_backup *backup = &survey->backups[i];
+        const uint64_t last = first + finding->count - 1;
+
+        if (backup->expiring)
+            continue;
+        if (leads_to(walk, backup->info, timeline, last) && !is_cut_off(walk, backup->info))
+            return false;
+        behind =
+            behind || (backup->wal_complete && backup->info->start_lsn / segment_size(walk) > last);
+    }
+    return behind;
+}
+
 /* The backups that recover along one timeline, ascending by stop LSN, and its WAL without what is damaged. */
 struct path {
     struct verify_walk *walk;
@@ -415,6 +473,7 @@ bool verify_wal_count_costs(struct verify_walk *walk, struct error *err)
 
     for (size_t i = 0; i < walk->result->finding_count; i++) {
         count_backups(walk, &walk->result->findings[i]);
+        walk->result->findings[i].harmless = is_harmless(walk, &walk->result->findings[i]);
         any = any || verify_is_open(&walk->result->findings[i]);
     }
     for (size_t i = 0; any && ok && i < survey->timeline_count; i++) {

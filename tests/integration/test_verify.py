@@ -302,6 +302,89 @@ def test_a_lost_backup_costs_only_what_nothing_else_reaches(site):
             replace(site.places["west"], name, site.whole[name])
 
 
+def test_a_gap_that_costs_nothing_is_no_error(scratch):
+    """No longer, once a later backup stands behind it, and those before it are gone or about to go."""
+    site = make(scratch, ("west",))
+    site.write_config({"retention": {"window": "1 s"}})
+
+    def make_gap():
+        site.cluster.switch_wal(archived=True)
+        lost = site.cluster.switch_wal(archived=True)
+        site.cluster.switch_wal(archived=True)
+        next(site.places["west"].rglob(f"{lost}.zst*")).unlink()
+
+    def look(check, **wanted):
+        done = site.pgvigil.run("verify", check=check)
+        found = findings(site, check=check)
+        assert [(one["fault"], one["harmless"]) for one in found] == [("missing", check == 0)]
+        assert [bool(one["lost_moments"]) for one in found] == [wanted["lost"]]
+        assert (done.stderr == "") == (check == 0)
+        quiet = site.pgvigil.run("verify", "--quiet", check=check)
+        assert (quiet.stdout == "") == (check == 0) and quiet.stderr == done.stderr
+        assert "--repair" not in done.stderr
+        return done
+
+    def age():
+        time.sleep(1.1)
+        for path in site.places["west"].rglob("*"):
+            if path.is_file() and path.name != "pgvigil.json":
+                os.utime(path, (time.time(), path.stat().st_mtime - 7300))
+
+    make_gap()
+    done = look(4, lost=False)
+    assert "nothing by itself" in done.stdout and f"`pgvigil -c '{site.config}' backup` takes" in done.stderr
+    site.backup()
+    done = look(0, lost=False)
+    assert "cost: nothing that could be restored: no backup that is to stay leads there" in done.stdout
+    site.pgvigil.run("expire")  # WAL from before goes
+    age()
+    site.pgvigil.run("expire")
+    assert findings(site, check=0) == []
+
+    site.write_config({"retention": {"window": "1 d"}})
+    make_gap()
+    done = look(4, lost=True)
+    assert "no moment after" in done.stdout and f"`pgvigil -c '{site.config}' backup` takes" in done.stderr
+    assert "anew" not in done.stderr
+    site.backup()
+    done = look(4, lost=True)
+    assert "no moment between" in done.stdout and "backup`" not in done.stderr
+    assert "no error any more once the backups before it have expired" in done.stderr
+    time.sleep(1.1)
+    site.write_config({"retention": {"window": "1 s"}})
+    site.pgvigil.run("expire")  # the first is marked now
+    assert [one["expiring"] for one in cluster_of(site.pgvigil.json("list"))["backups"]] == [True, False]
+    done = look(0, lost=True)
+    assert "no moment between" in done.stdout and "which only backups lead to that are about to expire" in done.stdout
+    make_gap()
+    done = site.pgvigil.run("verify", check=4)
+    assert re.search("error: 1 object of repository", done.stderr)
+
+
+def test_gaps_behind_each_other(scratch):
+    """What only another gap keeps recovery from costs nothing by itself, but is not harmless: also where the other one
+    is owed, or lies on the timeline before."""
+    site = make(scratch, ("west",))
+    site.backup()
+    standby = site.cluster.standby("standby")
+    site.cluster.switch_wal(archived=True)
+    lost = []
+    for server in (site.cluster, site.cluster, standby, standby):
+        if server is standby and standby.scalar("select pg_is_in_recovery()"):
+            site.cluster.stop()
+            standby.promote()
+            standby.switch_wal(archived=True)
+        lost.append(server.switch_wal(archived=True))
+        server.switch_wal(archived=True)
+    standby.stop()
+    for name in lost:
+        next(site.places["west"].rglob(f"{name}.zst*")).unlink()
+    found = findings(site, check=4)
+    assert sorted(segment(one["object"]) for one in found) == sorted(lost)
+    assert [bool(one["lost_moments"]) for one in found] == [True, False, False, False]
+    assert not any(one["harmless"] for one in found)
+
+
 # -- what the next backup does about it -------------------------------------------------------------------------------
 
 def test_the_next_backup_is_whole(scratch):
@@ -318,7 +401,7 @@ def test_the_next_backup_is_whole(scratch):
     assert (site.places["west"] / name).read_bytes() == content
     replace(site.places["east"], name, flipped(content))
     done = site.pgvigil.run("verify", "--all", check=4)
-    assert re.search(r"-c '.*' verify --repair --repository east` .*; if none has it, `pgvigil -c '.*' backup` ", done.stderr)
+    assert re.search(r"-c '.*' verify --repair --repository east` .*; else `pgvigil -c '.*' backup` ", done.stderr)
     last = re.search(r"stored anew\n(?s:.*)backup (\w{16}) is complete", site.backup().stderr).group(1)
     (found,) = findings(site, "--all", name="east", check=4)
     assert first in found["lost_backups"] and last not in found["lost_backups"]
