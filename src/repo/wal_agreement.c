@@ -107,7 +107,7 @@ static bool compare(const struct pair *pair, uint64_t segment, bool *known, stru
 
 static bool compare_timeline(struct pair *pair, struct error *err)
 {
-    uint64_t segment;
+    uint64_t segment = 0;
     bool known = false;
 
     for (int tries = 0; tries < COMPARED_MAXIMUM && !known && pair->from < pair->before &&
