@@ -45,7 +45,7 @@ struct repository {
     char *prefix;               /* "<cluster>/<system identifier>/" or NULL */
     /* Asked for what is missing or damaged here; or NULL. Owned, but for those of a repository_set. */
     struct repository *sibling;
-    atomic_bool was_silent; /* out of reach when it was asked by repository_ask */
+    atomic_bool was_silent; /* out of reach when something was asked of it */
 };
 
 /* ERROR_STORE when the place or its pgvigil.json is missing (hint: mounted? `pgvigil init`?) or has
@@ -72,6 +72,9 @@ enum store_outcome repository_joined_outcome(const struct repository *joint, siz
 typedef bool (*repository_fn)(struct repository *repository, void *context, struct error *err);
 bool repository_ask(struct repository *repository, repository_fn fn, void *context,
                     struct error *err);
+
+/* Whoever asked a repository for an object or a list, and failed, says so: false. */
+bool repository_failed(struct repository *repository, const struct error *err);
 
 /* For init: makes the place and its pgvigil.json where they are missing, encrypted if there are
  * recipients, and pins the id. Refuses a

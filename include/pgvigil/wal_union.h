@@ -3,7 +3,7 @@
  *
  * Recovery gets each file from the first repository that has it whole (archive-get asks all of them), so
  * what it can reach is what all of them have between them. A sibling that does not answer, or whose WAL
- * cannot be told, is left out with a warning; of the first one that is an error.
+ * cannot be told, is left out with a warning, and not asked again; of the first one that is an error.
  */
 #ifndef PGVIGIL_WAL_UNION_H
 #define PGVIGIL_WAL_UNION_H
@@ -25,7 +25,7 @@ struct wal_union {
 bool wal_union_list(struct repository *repository, struct wal_union *all, struct error *err);
 void wal_union_free(struct wal_union *all);
 
-/* Who is to be asked for a segment: `preferred` unless only others have it. */
+/* Who is to be asked for a segment: `preferred` unless only others have it, of them one within reach. */
 struct repository *wal_union_holder(const struct wal_union *all, struct repository *preferred,
                                     uint32_t timeline, uint64_t segment);
 

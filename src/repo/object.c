@@ -358,7 +358,7 @@ bool object_get(struct repository *repository, const char *name, enum trailer_ki
                                    .sink = sink,
                                    .context = context};
 
-    return object_read(&reader, coding, trailer, err);
+    return object_read(&reader, coding, trailer, err) || repository_failed(repository, err);
 }
 
 static bool object_append(const void *data, size_t length, void *context, struct error *err)
@@ -425,5 +425,5 @@ bool object_trailer(struct repository *repository, const char *name, enum traile
     ok = ok && object_check_trailer(repository, name, kind, trailer, info.size - TRAILER_SIZE, err);
     buffer_free(&bytes);
     free(full);
-    return ok;
+    return ok || repository_failed(repository, err);
 }

@@ -204,6 +204,13 @@ enum store_outcome repository_joined_outcome(const struct repository *joint, siz
     return fanout_outcome(joint->store, member);
 }
 
+bool repository_failed(struct repository *repository, const struct error *err)
+{
+    if (err->code == ERROR_STORE)
+        atomic_store(&repository->was_silent, true);
+    return false;
+}
+
 /* May another repository do better? */
 static bool repository_own_failure(const struct error *err)
 {
@@ -246,8 +253,6 @@ bool repository_ask(struct repository *repository, repository_fn fn, void *conte
         if (ok && i > 0)
             log_warning("%s; repository \"%s\" had it", err->message, order[i]->name);
         others_may = repository_own_failure(&why);
-        if (!ok && why.code == ERROR_STORE)
-            atomic_store(&order[i]->was_silent, true);
         if (!ok && (i == 0 || !others_may))
             *err = why;
     }
@@ -523,7 +528,7 @@ bool repository_list(struct repository *repository, const char *prefix, const ch
 
     free(full_after);
     free(full_prefix);
-    return ok;
+    return ok || repository_failed(repository, err);
 }
 
 bool repository_first(struct repository *repository, const char *prefix, const char *after,

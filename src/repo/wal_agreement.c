@@ -63,14 +63,11 @@ static bool newest_shared(const struct pair *pair, uint64_t *newest)
     return found;
 }
 
-/* What cannot be read proves nothing: only being told to stop is a failure. Who is out of reach is not
- * asked again. */
-static bool pass_over(struct repository *repository, struct error *err)
+/* What cannot be read proves nothing: only being told to stop is a failure. */
+static bool pass_over(struct error *err)
 {
     if (err->code == ERROR_CANCELLED)
         return false;
-    if (err->code == ERROR_STORE)
-        atomic_store(&repository->was_silent, true);
     log_debug("%s", err->message);
     error_clear(err);
     return true;
@@ -82,7 +79,7 @@ static bool read_trailer(struct repository *repository, const char *object, stru
 {
     *known = !atomic_load(&repository->was_silent) &&
              object_trailer(repository, object, TRAILER_WAL, trailer, err);
-    return *known || err->code == ERROR_NONE || pass_over(repository, err);
+    return *known || err->code == ERROR_NONE || pass_over(err);
 }
 
 /* *known is false where one of them cannot tell. */
@@ -139,7 +136,7 @@ static bool read_history(struct repository *repository, uint32_t timeline, struc
         return true;
     if (!wal_archive_history(repository, timeline, history, known, err)) {
         *known = false;
-        return pass_over(repository, err);
+        return pass_over(err);
     }
     if (!*known)
         history_free(history);

@@ -17,8 +17,6 @@ static bool leave_out(struct repository *sibling, struct error *why, struct erro
         *err = *why;
         return false;
     }
-    if (why->code == ERROR_STORE)
-        atomic_store(&sibling->was_silent, true);
     error_context(why, "what repository \"%s\" has of WAL is not counted on", sibling->name);
     log_error(LOG_WARNING, why);
     return true;
@@ -172,8 +170,9 @@ struct repository *wal_union_holder(const struct wal_union *all, struct reposito
     for (size_t i = 0; i < all->count; i++) {
         const struct wal_union_member *member = &all->members[i];
 
-        if ((holder == NULL || member->repository == preferred) &&
-            wal_archive_in_ranges(&member->ranges, timeline, segment))
+        if (wal_archive_in_ranges(&member->ranges, timeline, segment) &&
+            (holder == NULL || member->repository == preferred ||
+             (holder != preferred && atomic_load(&holder->was_silent))))
             holder = member->repository;
     }
     return holder != NULL ? holder : preferred;
@@ -216,9 +215,15 @@ bool wal_union_timelines(struct repository *repository, uint32_t **timelines, si
 }
 
 struct history_wanted {
+    const struct repository *first;
     uint32_t timeline;
     struct history *history;
 };
+
+static bool refuse_silent(const struct repository *repository, struct error *err)
+{
+    return error_set(err, ERROR_STORE, "repository \"%s\" did not answer before", repository->name);
+}
 
 static bool fetch_history(struct repository *repository, void *context, struct error *err)
 {
@@ -226,6 +231,8 @@ static bool fetch_history(struct repository *repository, void *context, struct e
     char file[WAL_NAME_SIZE];
     bool known;
 
+    if (repository != wanted->first && atomic_load(&repository->was_silent))
+        return refuse_silent(repository, err);
     if (!wal_archive_history(repository, wanted->timeline, wanted->history, &known, err))
         return false;
     if (known)
@@ -238,11 +245,14 @@ static bool fetch_history(struct repository *repository, void *context, struct e
 bool wal_union_history(struct repository *repository, uint32_t timeline, struct history *history,
                        bool *known, struct error *err)
 {
-    struct history_wanted wanted = {.timeline = timeline, .history = history};
+    struct history_wanted wanted = {.first = repository, .timeline = timeline, .history = history};
 
     *known = timeline > 1 && repository_ask(repository, fetch_history, &wanted, err);
     if (*known || (timeline > 1 && err->code != ERROR_NOT_FOUND))
         return *known;
+    /* Another one was asked before the first, which may have it. */
+    if (timeline > 1 && atomic_load(&repository->was_silent))
+        return refuse_silent(repository, err);
     error_clear(err);
     return history_parse(timeline, NULL, 0, history, err);
 }

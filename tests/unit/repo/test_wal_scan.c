@@ -4,6 +4,7 @@
 
 #include "pgvigil/layout.h"
 #include "pgvigil/wal_scan.h"
+#include "pgvigil/wal_union.h"
 #include "suites.h"
 #include "support/archive.h"
 #include "support/memory_store.h"
@@ -460,6 +461,62 @@ START_TEST(one_of_two_does_not_answer)
 }
 END_TEST
 
+/* Segment 4, which the first one lacks, is had from the third once the second no longer answers: that one
+ * alone is blamed, and asked once. */
+START_TEST(one_of_three_falls_silent)
+{
+    struct repository *second, *third;
+
+    store_in_two(1 << 2 | 1 << 3 | 1 << 5, 1 << 3 | 1 << 4);
+    second = repository->sibling;
+    third = archive_repository();
+    third->name = "third";
+    second->sibling = third;
+    for (uint64_t number = 4; number <= 6; number += 2) {
+        struct repository *first = repository;
+
+        repository = third;
+        store_bytes(1, number, wal.bytes.data + (number - 2) * SEGMENT);
+        repository = first;
+    }
+    open_scan(1);
+    ck_reach(7, false);
+    memory_store_fail(second->store,
+                      2); /* of which the search is to meet one: it may be asked last */
+    ck_assert(has_transaction(104));
+    ck_assert(has_transaction(106));
+    ck_assert(!atomic_load(&repository->was_silent));
+    ck_assert(atomic_load(&second->was_silent));
+    ck_assert(!atomic_load(&third->was_silent));
+}
+END_TEST
+
+/* A sibling that falls silent while it is asked for its timelines is not waited for again. */
+START_TEST(a_silent_one_is_not_asked_for_histories)
+{
+    struct repository *other;
+    uint32_t *timelines;
+    size_t count;
+
+    store_timelines(0);
+    other = repository;
+    repository = archive_repository();
+    repository->sibling = other;
+    memory_store_fail(other->store, 1);
+    ck_assert(wal_union_timelines(repository, &timelines, &count, &err));
+    free(timelines);
+    open_scan(2);
+    ck_assert(!wal_scan_history_known(scan));
+    /* But what the first one has stays unknown as long as it is silent. */
+    atomic_store(&other->was_silent, false);
+    atomic_store(&repository->was_silent, true);
+    wal_scan_close(scan);
+    scan = NULL;
+    ck_assert(!wal_scan_open(repository, 3, 3, &scan, &err));
+    ck_assert_int_eq(err.code, ERROR_STORE);
+}
+END_TEST
+
 /* The history, too. */
 START_TEST(a_timeline_that_only_the_other_knows)
 {
@@ -588,6 +645,8 @@ Suite *wal_scan_suite(void)
     tcase_add_test(tests, what_two_have_between_them);
     tcase_add_test(tests, what_is_damaged_is_had_from_the_other);
     tcase_add_test(tests, one_of_two_does_not_answer);
+    tcase_add_test(tests, one_of_three_falls_silent);
+    tcase_add_test(tests, a_silent_one_is_not_asked_for_histories);
     tcase_add_test(tests, a_timeline_that_only_the_other_knows);
     tcase_add_test(tests, two_servers_under_the_same_names);
     tcase_add_test(tests, two_servers_of_which_one_was_left);
