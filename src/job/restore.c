@@ -38,7 +38,8 @@ struct restoring {
     struct repository *repository;
     struct restore_target_choice choice;
     struct restore_place place;
-    struct run *run;
+    struct run **runs; /* one in each repository that could be written to */
+    size_t run_count;
     struct manifest *manifest;
     struct refs refs;
     struct restore_plan plan;
@@ -172,17 +173,36 @@ static void warn_of_mark(const struct restoring *restoring)
 
 /* Keeps a later expire from taking away what is being read. A repository that cannot be written to
  * (a mounted snapshot) is not changed by anybody else either. */
-static void note_run(struct restoring *restoring)
+static void note_run(struct restoring *restoring, struct repository *repository)
 {
     struct error err = ERROR_INIT;
 
-    if (run_begin(restoring->repository, "restore", restoring->choice.backup->run, &restoring->run,
-                  &err))
+    if (run_begin(repository, "restore", restoring->choice.backup->run,
+                  &restoring->runs[restoring->run_count], &err)) {
+        restoring->run_count++;
         return;
-    restoring->run = NULL;
-    error_context(&err, "the restore is not noted in repository \"%s\"",
-                  restoring->repository->name);
+    }
+    error_context(&err, "the restore is not noted in repository \"%s\"", repository->name);
     log_error(LOG_WARNING, &err);
+}
+
+/* Each of them may be read from. */
+static void note_runs(struct restoring *restoring)
+{
+    struct repository *first = restoring->repository;
+    size_t count = 1;
+
+    for (struct repository *one = first->sibling; one != NULL; one = one->sibling)
+        count++;
+    restoring->runs = mem_calloc(count, sizeof(struct run *));
+    note_run(restoring, first);
+    for (struct repository *one = first->sibling; one != NULL; one = one->sibling) {
+        if (atomic_load(&one->was_silent))
+            continue;
+        store_set_deadline(one->store, clock_monotonic() + SIBLING_PATIENCE);
+        note_run(restoring, one);
+        store_set_deadline(one->store, 0);
+    }
 }
 
 /* Each link's place is compared when it is made; here, that none is missing. */
@@ -228,7 +248,7 @@ static bool prepare(struct restoring *restoring, struct error *err)
                               err))
         return false;
     warn_of_damage(backup);
-    note_run(restoring);
+    note_runs(restoring);
     warn_of_mark(restoring);
     return fetch_manifest(restoring, err) &&
            refs_fetch(restoring->repository, backup->run, backup->refs_sha256, &restoring->refs,
@@ -344,7 +364,9 @@ static void free_all(struct restoring *restoring)
     refs_free(&restoring->refs);
     manifest_free(restoring->manifest);
     remove_temporary(restoring);
-    run_end(restoring->run);
+    for (size_t i = 0; i < restoring->run_count; i++)
+        run_end(restoring->runs[i]);
+    free(restoring->runs);
     restore_place_free(&restoring->place);
     backup_info_free(restoring->choice.backup);
     repository_close(restoring->repository);

@@ -426,6 +426,30 @@ def test_restore_takes_what_is_whole(scratch, part, how):
     assert site.pgvigil.run("restore", "--to", scratch.path / "none", check=4).stderr
 
 
+def test_a_restore_is_noted_wherever_it_may_read(scratch):
+    """An expire in any of them leaves alone what it needs; one that cannot be written to is read all the same."""
+    site = make(scratch, ("west", "east", "north"))
+    site.backup()
+    backup = next(site.places["west"].glob("main/*/backup/*/backup.json")).parent.name
+    site.cluster.switch_wal(archived=True)
+    site.cluster.stop()
+    folders = [path for path in (site.places["north"], *site.places["north"].rglob("*")) if path.is_dir()]
+    modes = {folder: folder.stat().st_mode & 0o7777 for folder in folders}
+    for folder in folders:
+        folder.chmod(0o555)
+    try:
+        done = site.pgvigil.run("restore", "--to", scratch.path / "r")
+    finally:
+        for folder, mode in modes.items():
+            folder.chmod(mode)
+    assert_says(done, 'the restore is not noted in repository "north"')
+    assert done.stderr.count("warning") == 1, done.stderr
+    for name, count in (("west", 1), ("east", 1), ("north", 0)):
+        noted = [path.parent for path in site.places[name].glob("main/*/run/*/begin.json")
+                 if b'"restore"' in (note := path.read_bytes()) and backup.encode() in note]
+        assert len(noted) == count and all(list(run_.glob("end*")) for run_ in noted), (name, noted)
+
+
 def test_restore_where_each_lacks_wal(scratch):
     """Recovery takes each segment from whoever has it: so what can be reached is what they have between them."""
     site = make(scratch)
