@@ -14,6 +14,7 @@
 #include "cmd/cmd.h"
 #include "pgvigil/log.h"
 #include "pgvigil/mem.h"
+#include "pgvigil/process.h"
 
 #define EXIT_ENVIRONMENT 3
 #define EXIT_CANNOT_TELL 126 /* archive-get's, see fetch.h */
@@ -88,6 +89,7 @@ static bool main_take_config(struct global *global, int argc, char **argv, bool 
     if (*value == '\0')
         return error_set(err, ERROR_USAGE, "option \"--config\" has an empty value");
     global->config = value;
+    process_set_configuration(value);
     return true;
 }
 

@@ -13,6 +13,10 @@
 /* `/usr/bin/pgvigil -c /etc/pgvigil/main.conf archive-push "%p"`. The caller frees it. */
 bool hook_archive_command(const struct config *config, char **command, struct error *err);
 
+/* A value in quotes, as postgresql.conf wants it (src/backend/utils/misc/guc-file.l). The caller frees
+ * it. */
+char *hook_setting_value(const char *value);
+
 /* Which configuration an archive_command names that plainly is a call of pgvigil's archive-push: what it
  * has behind -c, or "" without that. NULL where this cannot be told: of scripts, and whatever the shell
  * would do more with than take off quotes. The caller frees it. */

@@ -30,6 +30,14 @@ bool process_hint_directory(const char *path, struct error *err);
 
 /* One word for the shell, in quotes, as hints have it. The caller frees it. */
 char *process_quote(const char *word);
+/* The same without quotes where it can do without, so that commands read well in the usual case. */
+char *process_word(const char *word);
+
+/* How the user calls this program, for hints that name a command of it ("`%s list` shows ..."): with -c if
+ * a configuration was named that way. main sets it, once and before there are threads; a path is made
+ * absolute, so that the command may be run anywhere. */
+const char *process_command(void);
+void process_set_configuration(const char *name);
 
 /* Absolute path of the running program. Caller frees. */
 bool process_executable(char **path, struct error *err);

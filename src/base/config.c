@@ -352,8 +352,9 @@ static bool config_check_complete(const struct config_reader *reader, struct err
 
     if (reader->section_lines[0] == 0) {
         error_set(err, ERROR_CONFIG, "%s: section [cluster] is missing", config->path);
-        return error_hint(err, "Add \"[cluster]\" with \"name = ...\", or let \"pgvigil init\" "
-                               "make a configuration.");
+        return error_hint(
+            err, "Add \"[cluster]\" with \"name = ...\", or let `%s init` make a configuration.",
+            process_command());
     }
     if (!config->cluster_name)
         return error_set(err, ERROR_CONFIG, "%s, line %d: section [cluster] has no \"name\"",
@@ -435,7 +436,7 @@ bool config_load(const char *path, struct config **config, struct error *err)
     if (!ok) {
         /* Whatever the reason: without its configuration nothing can be done. */
         err->code = ERROR_CONFIG;
-        error_hint(err, "Name a configuration with -c, or make one with \"pgvigil init\".");
+        error_hint(err, "Make it with `%s init`, or name another one with -c.", process_command());
         process_tell_owner(absolute, err);
     }
     ok = ok && config_parse(absolute, buffer_text(&text), text.length, config, err);

@@ -10,6 +10,7 @@
 #include "pgvigil/config.h"
 #include "pgvigil/files.h"
 #include "pgvigil/mem.h"
+#include "pgvigil/process.h"
 
 static bool config_ends_in_conf(const char *name)
 {
@@ -58,7 +59,7 @@ bool config_find_only(const char *directory, char **path, struct error *err)
     } else if (count == 0) {
         error_set(err, ERROR_CONFIG, "there is no configuration (*.conf) in directory \"%s\"",
                   directory);
-        error_hint(err, "Make one with \"pgvigil init\", or name one with -c.");
+        error_hint(err, "Make one with `pgvigil init`, or name one with -c.");
     } else {
         error_set(err, ERROR_CONFIG, "there are %zu configurations in directory \"%s\"", count,
                   directory);
@@ -83,7 +84,7 @@ bool config_find(const char *name, char **path, struct error *err)
         return true;
     error_set_errno(err, "could not find configuration file \"%s\"", *path);
     err->code = ERROR_CONFIG;
-    error_hint(err, "Make it with \"pgvigil init\", or name another one with -c.");
+    error_hint(err, "Make it with `%s init`, or name another one with -c.", process_command());
     free(*path);
     *path = NULL;
     return false;

@@ -1,6 +1,7 @@
 /* process.c - what concerns the process as a whole */
 #include "pgvigil/process.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <grp.h>
 #include <pwd.h>
@@ -180,6 +181,36 @@ char *process_quote(const char *word)
             buffer_append(&text, c, 1);
     buffer_append_string(&text, "'");
     return buffer_take_text(&text);
+}
+
+char *process_word(const char *word)
+{
+    bool plain = *word != '\0';
+
+    for (const char *c = word; *c != '\0'; c++)
+        plain = plain && (isalnum((unsigned char)*c) || strchr("/._-+=:,@", *c) != NULL);
+    return plain ? mem_strdup(word) : process_quote(word);
+}
+
+static char *process_called; /* NULL: without -c */
+
+const char *process_command(void)
+{
+    return process_called ? process_called : "pgvigil";
+}
+
+void process_set_configuration(const char *name)
+{
+    struct error ignored = ERROR_INIT;
+    char *path = NULL, *word;
+
+    if (strpbrk(name, "/.") != NULL && !files_absolute(name, &path, &ignored))
+        path = NULL;
+    word = process_word(path ? path : name);
+    free(process_called);
+    process_called = mem_printf("pgvigil -c %s", word);
+    free(word);
+    free(path);
 }
 
 bool process_tell_owner(const char *path, struct error *err)

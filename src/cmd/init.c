@@ -7,8 +7,10 @@
 #include <unistd.h>
 
 #include "cmd/cmd.h"
+#include "pgvigil/hook.h"
 #include "pgvigil/log.h"
 #include "pgvigil/mem.h"
+#include "pgvigil/process.h"
 #include "pgvigil/repository.h"
 #include "pgvigil/setup.h"
 
@@ -107,14 +109,10 @@ static void show_settings(const struct setup_setting settings[SETUP_SETTINGS])
     for (size_t i = 0; i < SETUP_SETTINGS; i++) {
         static const char *const notes[] = {"  # is set already", "  # needs a reload",
                                             "  # needs a restart"};
+        char *value = hook_setting_value(settings[i].wanted);
 
-        printf("%s = '", settings[i].name);
-        for (const char *c = settings[i].wanted; *c != '\0'; c++) {
-            if (*c == '\'' || *c == '\\')
-                putchar(*c);
-            putchar(*c);
-        }
-        printf("'%s\n", notes[settings[i].need]);
+        printf("%s = %s%s\n", settings[i].name, value, notes[settings[i].need]);
+        free(value);
     }
 }
 
@@ -143,7 +141,7 @@ static bool change_settings(struct connection *connection, const struct connecti
         if (settings[i].need != SETUP_FINE)
             log_info("set %s%s", settings[i].name,
                      settings[i].need == SETUP_RESTART ? "; it takes effect after a restart" : "");
-    log_info("next: `pgvigil check`");
+    log_info("next: `%s check`", process_command());
     return true;
 }
 

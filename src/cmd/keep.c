@@ -53,7 +53,8 @@ static int run(const char *config_name, const struct options *options, enum mark
         return status;
     if (strcmp(id, "latest") != 0 && !layout_parse_run(id, &backup)) {
         error_set(&err, ERROR_USAGE, "\"%s\" is no ID of a backup", id);
-        error_hint(&err, "an ID looks like 20261120T020000Z (see \"pgvigil list\"), or \"latest\"");
+        error_hint(&err, "an ID looks like 20261120T020000Z (see `%s list`), or \"latest\"",
+                   process_command());
         return cmd_fail(&err);
     }
     process_catch_signals();

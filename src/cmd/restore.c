@@ -176,9 +176,10 @@ static bool parse_backup(const struct arguments *arguments, struct restore_reque
     if (arguments->backup == NULL || strcmp(arguments->backup, "latest") == 0 ||
         layout_parse_run(arguments->backup, &request->backup))
         return true;
-    return refuse(
-        err, "--backup", arguments->backup,
-        "a backup's ID looks like 20261120T020000Z (see \"pgvigil list\"), or \"latest\"");
+    refuse(err, "--backup", arguments->backup, "");
+    return error_hint(err,
+                      "a backup's ID looks like 20261120T020000Z (see `%s list`), or \"latest\"",
+                      process_command());
 }
 
 /* OLD=NEW: NEW is absolute, so that what is before the first "=/" is OLD. */

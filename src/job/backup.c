@@ -191,8 +191,8 @@ static size_t warn_of_left_out(const struct backup *backup)
         if (repository_set_has(&backup->set, i))
             continue;
         error_context(&why, "the backup is not in repository \"%s\"", member->config->name);
-        error_hint(&why, "%s%s`pgvigil copy --to %s` brings it there", why.hint,
-                   why.hint[0] != '\0' ? "; then " : "", member->config->name);
+        error_hint(&why, "%s%s`%s copy --to %s` brings it there", why.hint,
+                   why.hint[0] != '\0' ? "; then " : "", process_command(), member->config->name);
         log_error(LOG_WARNING, &why);
         left_out++;
     }
@@ -475,8 +475,8 @@ bool backup_run(const struct config *config, const struct backup_request *reques
          copy_files(&backup, jobs, err) && stop(&backup, err) && commit(&backup, err);
     progress_stop();
     if (!ok && err->code == ERROR_CANCELLED)
-        error_hint(err, "what it has stored is no backup; the next `pgvigil backup` goes on from "
-                        "there");
+        error_hint(err, "what it has stored is no backup; the next `%s backup` goes on from there",
+                   process_command());
     if (ok) {
         remember(&backup);
         *result = (struct backup_result){.info = backup.info,

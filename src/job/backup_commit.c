@@ -14,6 +14,7 @@
 #include "job/arrival.h"
 #include "pgvigil/mem.h"
 #include "pgvigil/object_copy.h"
+#include "pgvigil/process.h"
 #include "pgvigil/wal_archive.h"
 
 static uint64_t first_segment(const struct backup_info *info)
@@ -131,8 +132,9 @@ static bool check_packs(const struct backup_commit *commit, size_t member, struc
               "%zu of the %zu packs of this backup are not in repository \"%s\"", count,
               commit->refs->count, repository->name);
     return error_hint(err,
-                      "`pgvigil verify` finds out which are missing, and the next backup stores "
-                      "them anew; `pgvigil backup --full` stores everything anew");
+                      "`%s verify` finds out which are missing, and the next backup stores "
+                      "them anew; `%s backup --full` stores everything anew",
+                      process_command(), process_command());
 }
 
 /* What this repository does not have yet, others may. */

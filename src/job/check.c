@@ -16,6 +16,7 @@
 #include "pgvigil/keyring.h"
 #include "pgvigil/mem.h"
 #include "pgvigil/outage.h"
+#include "pgvigil/process.h"
 #include "pgvigil/units.h"
 #include "pgvigil/version.h"
 #include "pgvigil/wal.h"
@@ -272,7 +273,7 @@ static void why_not_wait(const struct check *check, size_t member, char text[128
 {
     text[0] = '\0';
     if (check->config->repositories[member].copy == CONFIG_COPY_ASYNC)
-        snprintf(text, 128, "copy = async: `pgvigil copy` brings it there");
+        snprintf(text, 128, "copy = async: `%s copy` brings it there", process_command());
     else if (check->switched == 0)
         snprintf(text, 128, "no segment could be switched");
     else if (check->hopeless != NULL)

@@ -3,7 +3,6 @@
  */
 #include "pgvigil/hook.h"
 
-#include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -11,19 +10,13 @@
 #include "pgvigil/mem.h"
 #include "pgvigil/process.h"
 
-/* One word for the shell; a '%' is doubled for the server. Plain words stay as they are, so that
- * the command reads well in the usual case. */
+/* One word for the shell; a '%' is doubled for the server. */
 static void append_word(struct buffer *command, const char *word)
 {
-    bool plain = *word != '\0';
+    char *quoted = process_word(word);
 
-    for (const char *c = word; *c != '\0'; c++)
-        plain = plain && (isalnum((unsigned char)*c) || strchr("/._-+=:,@", *c) != NULL);
     if (command->length > 0)
         buffer_append_string(command, " ");
-
-    char *quoted = plain ? mem_strdup(word) : process_quote(word);
-
     for (const char *c = quoted; *c != '\0'; c++) {
         buffer_append(command, c, 1);
         if (*c == '%')
@@ -53,6 +46,23 @@ bool hook_archive_command(const struct config *config, char **command, struct er
     buffer_append_string(&text, " \"%p\"");
     *command = buffer_take_text(&text);
     return true;
+}
+
+char *hook_setting_value(const char *value)
+{
+    struct buffer text = BUFFER_INIT;
+
+    buffer_append_string(&text, "'");
+    for (const char *c = value; *c != '\0'; c++) {
+        if (*c == '\'' || *c == '\\')
+            buffer_append(&text, c, 1);
+        if (*c == '\n')
+            buffer_append_string(&text, "\\n");
+        else
+            buffer_append(&text, c, 1);
+    }
+    buffer_append_string(&text, "'");
+    return buffer_take_text(&text);
 }
 
 /* What means more to the shell than itself, in these quotes or none. */

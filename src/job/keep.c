@@ -8,6 +8,7 @@
 #include "pgvigil/clock.h"
 #include "pgvigil/layout.h"
 #include "pgvigil/log.h"
+#include "pgvigil/process.h"
 #include "pgvigil/repository.h"
 #include "pgvigil/runs.h"
 
@@ -64,7 +65,7 @@ bool keep_find_latest(const struct config *config, int64_t *backup, struct error
     }
     *backup = latest.run;
     if (!ok) {
-        error_hint(err, "name the backup by its ID; \"pgvigil list\" shows them");
+        error_hint(err, "name the backup by its ID; `%s list` shows them", process_command());
         return error_context(err, "could not tell which backup is the latest");
     }
     return latest.run != 0 || error_set(err, ERROR_NOT_FOUND, "there is no backup yet");
@@ -155,5 +156,5 @@ bool keep_run(const struct config *config, int64_t backup, enum marks_note note,
     if (err->code != ERROR_NONE || found)
         return err->code == ERROR_NONE;
     error_set(err, ERROR_NOT_FOUND, "there is no backup %s", layout_run_text(backup, id));
-    return error_hint(err, "\"pgvigil list\" shows those there are");
+    return error_hint(err, "`%s list` shows those there are", process_command());
 }

@@ -165,7 +165,7 @@ static void warn_of_mark(const struct restoring *restoring)
                   "backup %s is marked for removal from repository \"%s\", and so may be the WAL "
                   "behind it",
                   layout_run_text(backup, id), restoring->repository->name);
-        error_hint(&err, "\"pgvigil keep %s\" holds it", id);
+        error_hint(&err, "`%s keep %s` holds it", process_command(), id);
         log_error(LOG_WARNING, &err);
     }
     marks_free(marks);
@@ -399,14 +399,16 @@ static void tell_cost(const struct restoring *restoring, struct error *err)
         error_detail(err,
                      "backup %s has been removed from repository \"%s\" by an expire meanwhile",
                      run, restoring->repository->name);
-        error_hint(err, "restore a newer one; `pgvigil list` shows what there is");
+        error_hint(err, "restore a newer one; `%s list` shows what there is", process_command());
         return;
     }
     error_detail(err, "backup %s cannot be restored from repository \"%s\"", run,
                  restoring->repository->name);
     if (restoring->tree == NULL && err->hint[0] == '\0')
-        error_hint(err, "--backup chooses another one, --repository another place; `pgvigil list` "
-                        "shows what there is");
+        error_hint(err,
+                   "--backup chooses another one, --repository another place; `%s list` shows what "
+                   "there is",
+                   process_command());
 }
 
 bool restore_run(const struct config *config, const struct restore_request *request,

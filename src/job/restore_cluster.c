@@ -10,6 +10,7 @@
 #include "pgvigil/clock.h"
 #include "pgvigil/layout.h"
 #include "pgvigil/log.h"
+#include "pgvigil/process.h"
 
 /* What is asked for, and what is known. */
 struct choosing {
@@ -91,7 +92,7 @@ static bool refuse_no_backup(const struct choosing *choosing, struct error *err)
     if (request->backup != 0) {
         error_set(err, ERROR_NEGATIVE, "there is no backup %s in repository \"%s\"",
                   layout_run_text(request->backup, run), choosing->repository->name);
-        return error_hint(err, "`pgvigil list` shows the backups that there are");
+        return error_hint(err, "`%s list` shows the backups that there are", process_command());
     }
     if (catalog && catalog->damaged_count > 0)
         return refuse_damaged(choosing, err);
@@ -101,8 +102,9 @@ static bool refuse_no_backup(const struct choosing *choosing, struct error *err)
     if (earliest == NULL) {
         error_set(err, ERROR_NEGATIVE, "there is no backup of cluster \"%s\" in repository \"%s\"",
                   choosing->repository->cluster, choosing->repository->name);
-        return error_hint(err, "is this the right configuration and repository? `pgvigil list` "
-                               "shows what there is");
+        return error_hint(
+            err, "is this the right configuration and repository? `%s list` shows what there is",
+            process_command());
     }
     clock_format_local(earliest->stop_time, text);
     error_set(err, ERROR_NEGATIVE, "cannot restore to %s: no backup ended before it",

@@ -23,19 +23,12 @@
 #define AUTO_CONF "postgresql.auto.conf"
 #define TEXT_MAXIMUM ((size_t)1024 * 1024)
 
-/* A string as postgresql.conf wants it (src/backend/utils/misc/guc-file.l). */
 static void append_setting(struct buffer *text, const char *name, const char *value)
 {
-    buffer_append_format(text, "%s = '", name);
-    for (const char *at = value; *at; at++) {
-        if (*at == '\'' || *at == '\\')
-            buffer_append(text, at, 1);
-        if (*at == '\n')
-            buffer_append_string(text, "\\n");
-        else
-            buffer_append(text, at, 1);
-    }
-    buffer_append_string(text, "'\n");
+    char *quoted = hook_setting_value(value);
+
+    buffer_append_format(text, "%s = %s\n", name, quoted);
+    free(quoted);
 }
 
 static void append_restore_command(const struct restore_config *restore, const char *program,

@@ -9,6 +9,7 @@
 #include "job/restore_target.h"
 #include "pgvigil/clock.h"
 #include "pgvigil/layout.h"
+#include "pgvigil/process.h"
 
 struct question {
     struct wal_scan *scan;
@@ -108,8 +109,8 @@ static bool refuse_end(const struct question *question, struct error *err)
     error_hint(err,
                "without a target everything archived is restored; a running server archives what it"
                " has from %s on by pg_switch_wal(), and out of the pg_wal of a dead one"
-               " `pgvigil archive-push` takes it",
-               missing_name(question, name));
+               " `%s archive-push` takes it",
+               missing_name(question, name), process_command());
     return false;
 }
 
@@ -148,8 +149,9 @@ static bool check_backup(const struct question *question, struct error *err)
     if (segment_size == 0) {
         error_set(err, ERROR_NEGATIVE, "cannot restore backup %s: %s holds no WAL", run,
                   question->where);
-        return error_hint(err, "does archive_command store into this repository? `pgvigil list` "
-                               "shows what there is");
+        return error_hint(
+            err, "does archive_command store into this repository? `%s list` shows what there is",
+            process_command());
     }
     if (segment_size != backup->wal_segment_size) {
         error_set(err, ERROR_NEGATIVE,
@@ -163,7 +165,8 @@ static bool check_backup(const struct question *question, struct error *err)
                   "cannot restore backup %s: WAL segment %s, which it needs to become consistent,"
                   " is missing from %s",
                   run, missing_name(question, name), question->where);
-        return error_hint(err, "--backup chooses another one; `pgvigil list` shows them");
+        return error_hint(err, "--backup chooses another one; `%s list` shows them",
+                          process_command());
     }
     return true;
 }

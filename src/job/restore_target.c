@@ -12,6 +12,7 @@
 #include "pgvigil/clock.h"
 #include "pgvigil/layout.h"
 #include "pgvigil/log.h"
+#include "pgvigil/process.h"
 #include "pgvigil/wal_scan.h"
 #include "pgvigil/wal_union.h"
 
@@ -171,7 +172,7 @@ static bool choose_timeline(const struct choosing *choosing, uint32_t *timeline,
         ok =
             error_set(err, ERROR_NEGATIVE, "there is no timeline %" PRIu32 " in %s", wanted, where);
         free(where);
-        error_hint(err, "`pgvigil list` shows the timelines that there are");
+        error_hint(err, "`%s list` shows the timelines that there are", process_command());
     }
     free(timelines);
     return ok;
@@ -228,7 +229,8 @@ static bool tell_early(const struct choosing *choosing, struct error *err)
                   "cannot restore to %s on timeline %" PRIu32 ": no fitting backup lies on it or "
                   "its ancestors",
                   target, timeline);
-        return error_hint(err, "`pgvigil list` shows the backups and their timelines");
+        return error_hint(err, "`%s list` shows the backups and their timelines",
+                          process_command());
     }
     layout_run_text(oldest->run, run);
     error_set(err, ERROR_NEGATIVE, "cannot restore to %s: it lies before the end of backup %s",

@@ -13,6 +13,7 @@
 #include "pgvigil/hook.h"
 #include "pgvigil/mem.h"
 #include "pgvigil/pack.h"
+#include "pgvigil/process.h"
 
 #define PIDFILE_MAXIMUM ((size_t)64 * 1024)
 #define START_TOLERANCE 60 /* s */
@@ -151,7 +152,8 @@ static bool refuse_setting(struct connection *connection, const char *setting, c
     if (awaits_restart(connection, setting))
         return error_hint(err,
                           "it was changed, but takes effect only after a restart of the server");
-    return error_hint(err, "`pgvigil init` shows the settings, `pgvigil init --apply` makes them");
+    return error_hint(err, "`%s init` shows the settings, `%s init --apply` makes them",
+                      process_command(), process_command());
 }
 
 bool server_site_archives(struct connection *connection, const struct connection_server *server,
@@ -188,7 +190,7 @@ bool server_site_calls_us(const struct config *config, const struct connection_s
 {
     const char *library = server->archive_library;
     const char *command = server->archive_command;
-    char *wanted;
+    char *wanted, *quoted;
 
     if (library != NULL && library[0] != '\0')
         error_set(err, ERROR_CONFIG,
@@ -203,7 +205,9 @@ bool server_site_calls_us(const struct config *config, const struct connection_s
         return true;
     if (!hook_archive_command(config, &wanted, err))
         return false;
-    error_hint(err, "archive_command = %s; `pgvigil init --apply` sets it", wanted);
+    quoted = hook_setting_value(wanted);
+    error_hint(err, "archive_command = %s; `%s init --apply` sets it", quoted, process_command());
+    free(quoted);
     free(wanted);
     return false;
 }

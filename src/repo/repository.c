@@ -10,6 +10,7 @@
 #include "pgvigil/layout.h"
 #include "pgvigil/log.h"
 #include "pgvigil/mem.h"
+#include "pgvigil/process.h"
 #include "repo/identity.h"
 #include "store/fanout.h"
 
@@ -39,8 +40,8 @@ static bool repository_missing(const struct repository *repository, bool pinned,
     if (pinned)
         return error_hint(err, "it was there before: is the file system mounted, and is the URL "
                                "the same?");
-    return error_hint(err, "is the file system mounted? A new repository is made by \"pgvigil "
-                           "init\"");
+    return error_hint(err, "is the file system mounted? A new repository is made by `%s init`",
+                      process_command());
 }
 
 /* One configuration serves all repositories of a cluster: all of them are encrypted, or none. */
@@ -57,9 +58,11 @@ static bool repository_check_encryption(const struct repository *repository, str
                   "repository \"%s\" (\"%s\") is not encrypted, but the configuration has keys in "
                   "section [encryption]",
                   repository->name, repository->store->url);
-        return error_hint(err, "whether a repository is encrypted is settled when it is made: let "
-                               "\"pgvigil init\" make a new one in another place, or leave out "
-                               "section [encryption]");
+        return error_hint(
+            err,
+            "whether a repository is encrypted is settled when it is made: let `%s init` make a "
+            "new one in another place, or leave out section [encryption]",
+            process_command());
     }
     error_set(err, ERROR_CONFIG,
               "repository \"%s\" (\"%s\") is encrypted, but the configuration has no recipients in "

@@ -8,6 +8,7 @@
 
 #include "pgvigil/files.h"
 #include "pgvigil/mem.h"
+#include "pgvigil/process.h"
 #include "store/file.h"
 
 #define DIRECTORY_FLAGS (O_RDONLY | O_DIRECTORY | O_CLOEXEC)
@@ -113,8 +114,8 @@ bool file_tree_open_root(struct file_store *store, int *root, struct error *err)
     if (error_number == ENOENT) {
         error_set(err, ERROR_STORE, "directory \"%s\" of repository \"%s\" does not exist",
                   store->root, store->base.url);
-        return error_hint(err, "is its file system mounted? A new repository is made by "
-                               "\"pgvigil init\"");
+        return error_hint(err, "is its file system mounted? A new repository is made by `%s init`",
+                          process_command());
     }
     error_set_errno(err, "could not open directory \"%s\" of repository \"%s\"", store->root,
                     store->base.url);

@@ -168,7 +168,7 @@ def _interrupt(backup, number):
     backup.signal(number)
     done = backup.finish(check=3, timeout=20)
     assert time.monotonic() - before < 5, done.describe()
-    assert_says(done, f"interrupted by {number.name}", "the next `pgvigil backup` goes on from there")
+    assert_says(done, f"interrupted by {number.name}", "the next `pgvigil -c ", " backup` goes on from there")
 
 
 # -- without its server ---------------------------------------------------------------------------------------------

@@ -313,7 +313,8 @@ def test_mixing_is_refused(site, scratch):
             {**sections, "encryption": section, "cluster": {**sections["cluster"],
                                                             "state_dir": scratch.mkdir(f"fresh-{number}")}})))
         for command in ("init", "backup"):
-            assert_says(there.run(command, check=2), "is not encrypted, but the configuration has keys", "pgvigil init")
+            assert_says(there.run(command, check=2), "is not encrypted, but the configuration has keys",
+                        f"`pgvigil -c {there.config} init`")
     assert [path.name for path in plain_place.rglob("*") if path.is_file()] == ["pgvigil.json"]
 
 

@@ -188,7 +188,7 @@ def test_an_outage_during_a_backup(scratch):
     assert "not in repository" not in first.stderr
     hide(site.places["east"])
     second = site.backup("--quiet", check=3)
-    assert_says(second, 'the backup is not in repository "east"', "pgvigil copy --to east",
+    assert_says(second, 'the backup is not in repository "east"', f"`pgvigil -c {site.config} copy --to east` brings it there",
                 "is in 1 of 2 repositories only")
     assert second.stderr.splitlines()[-2].startswith("pgvigil: error: backup 2"), second.stderr
     show(site.places["east"])

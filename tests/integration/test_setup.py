@@ -51,7 +51,7 @@ def test_init_applies_the_settings(scratch):
     cluster = scratch.cluster().start()
     pgvigil, answers = new_setup(scratch, cluster, "new")
     done = pgvigil.run("init", "--apply", *answers)
-    assert "after a restart" in done.stderr and "pgvigil check" in done.stderr
+    assert "after a restart" in done.stderr and f"pgvigil -c {pgvigil.config} check" in done.stderr
     cluster.restart()
     assert cluster.scalar("show archive_mode") == "on"
     assert cluster.scalar("show archive_command") == f'{pgvigil.program} -c {pgvigil.config} archive-push "%p"'
@@ -226,7 +226,7 @@ def test_check_warns_of_another_configuration(make_site, scratch):
     program = site.pgvigil.program
     done = check(f'{program} -c {other} archive-push "%p"', "warning")
     assert_says(done, "uses another configuration than", str(site.config), str(other), "init --apply",
-                f"archive_command = {program} -c {site.config} archive-push")
+                f"archive_command = '{program} -c {site.config} archive-push \"%p\"'; `pgvigil -c {site.config} init --apply`")
     assert "uses another configuration" in site.backup("--quiet").stderr
     for command in (f"{program} -c '{scratch.path}/link.conf' -v archive-push %p", f'X=1 {program} -c {other} archive-push "%p"',
                     f'c="{other}"; {program} -c "$c" archive-push "%p"', f'{program} -c "{site.config}" archive-push %p 2>&1'):

@@ -62,6 +62,26 @@ START_TEST(test_quote)
     ck_assert_str_eq(odd, "'it'\\''s'");
     free(plain);
     free(odd);
+    plain = process_word("/srv/data");
+    odd = process_word("/srv/my data");
+    ck_assert_str_eq(plain, "/srv/data");
+    ck_assert_str_eq(odd, "'/srv/my data'");
+    free(plain);
+    free(odd);
+}
+END_TEST
+
+/* As the user named the configuration, but fit for being run anywhere. */
+START_TEST(test_command)
+{
+    ck_assert_str_eq(process_command(), "pgvigil");
+    process_set_configuration("main");
+    ck_assert_str_eq(process_command(), "pgvigil -c main");
+    process_set_configuration("/etc/it's.conf");
+    ck_assert_str_eq(process_command(), "pgvigil -c '/etc/it'\\''s.conf'");
+    ck_assert_int_eq(chdir("/"), 0);
+    process_set_configuration("tmp/my.conf");
+    ck_assert_str_eq(process_command(), "pgvigil -c /tmp/my.conf");
 }
 END_TEST
 
@@ -144,6 +164,7 @@ Suite *process_suite(void)
     tcase_add_test_raise_signal(tests, test_second_signal_kills, SIGTERM);
     tcase_add_test(tests, test_names);
     tcase_add_test(tests, test_quote);
+    tcase_add_test(tests, test_command);
     tcase_add_test(owners, test_owner_is_absent);
     tcase_add_test(owners, test_owner_is_oneself);
     tcase_add_test(owners, test_become_named_owner);
