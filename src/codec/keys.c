@@ -1,11 +1,13 @@
 /* keys.c - certificates to encrypt for, and private keys to decrypt with */
 #include "pgvigil/keys.h"
 
+#include <errno.h>
 #include <openssl/crypto.h>
 #include <openssl/err.h>
 #include <openssl/pem.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "codec/keys_private.h"
 #include "pgvigil/buffer.h"
@@ -36,13 +38,34 @@ static bool keys_too_many(const char *what, struct error *err)
     return error_set(err, ERROR_CONFIG, "there are more than %d %s", KEYS_MAXIMUM, what);
 }
 
+/* New keys read nothing that is encrypted for others. */
+static bool keys_hint_missing(const char *path, struct error *err)
+{
+    const size_t length = strlen(path), suffix = strlen(".crt");
+    const bool usual = length > suffix && (strcmp(path + length - suffix, ".crt") == 0 ||
+                                           strcmp(path + length - suffix, ".key") == 0);
+
+    if (access(path, F_OK) == 0 || errno != ENOENT)
+        return false;
+    char *pair = usual ? mem_strndup(path, length - suffix) : mem_strdup("PATH");
+    char *word = process_word(pair);
+
+    error_hint(err,
+               "put the file there or mend its name in section [encryption]; new keys, for a new "
+               "repository, are made by `pgvigil keygen %s`",
+               word);
+    free(word);
+    free(pair);
+    return false;
+}
+
 /* Whatever the reason: without the file that the configuration names nothing can be done. */
 static bool keys_read_file(const char *path, struct buffer *text, struct error *err)
 {
     if (files_read(path, KEYS_FILE_MAXIMUM, text, err))
         return true;
     err->code = ERROR_CONFIG;
-    return process_tell_owner(path, err);
+    return keys_hint_missing(path, err) || process_tell_owner(path, err);
 }
 
 static bool keys_add_certificate(struct keys_recipients *recipients, X509 *certificate,
@@ -172,7 +195,8 @@ static bool keys_add_private(struct keys_identity *identity, const char *path,
     if (identity->count == KEYS_MAXIMUM)
         return keys_too_many("private keys", err);
     bool read =
-        files_check_private(path, "private key file", err) && keys_read_file(path, &text, err);
+        (files_check_private(path, "private key file", err) || keys_hint_missing(path, err)) &&
+        keys_read_file(path, &text, err);
     if (read) {
         BIO *bio = BIO_new_mem_buf(buffer_text(&text), (int)text.length);
 

@@ -16,6 +16,7 @@
 #include "pgvigil/files.h"
 #include "pgvigil/hook.h"
 #include "pgvigil/layout.h"
+#include "pgvigil/log.h"
 #include "pgvigil/mem.h"
 #include "pgvigil/process.h"
 #include "pgvigil/store.h"
@@ -240,12 +241,18 @@ static bool make_places(const struct config *config, struct error *err)
 
 bool setup_places(const struct config *config, struct error *err)
 {
+    const bool there = access(config->state_dir, F_OK) == 0;
+    bool ok;
+
     if (geteuid() == 0 && config->pgdata == NULL)
         return refuse_root(err);
-    return (config->pgdata == NULL || apart_from_data(config, config->pgdata, err)) &&
-           (geteuid() != 0 || make_places(config, err)) &&
-           (files_make_directories(config->state_dir, err) ||
-            process_hint_directory(config->state_dir, err));
+    ok = (config->pgdata == NULL || apart_from_data(config, config->pgdata, err)) &&
+         (geteuid() != 0 || make_places(config, err)) &&
+         (files_make_directories(config->state_dir, err) ||
+          process_hint_directory(config->state_dir, err));
+    if (ok && !there)
+        log_info("made state directory \"%s\"", config->state_dir);
+    return ok;
 }
 
 static bool is_one_of(const char *value, const char *a, const char *b)

@@ -315,12 +315,17 @@ static bool repository_check_empty(struct repository *repository, struct error *
                       repository->name);
 }
 
-/* Nobody could write into one that is made by who has private keys only. */
+/* Nobody could write into one that is made by who has private keys only, or whose certificates cannot
+ * be read; and that it is encrypted is settled for good. */
 static bool repository_check_makeable(const struct repository *repository, struct error *err)
 {
     const struct config *config = repository->all;
+    const struct keys_recipients *recipients;
 
-    if (config->encryption.recipients.count > 0 || config->encryption.identity.count == 0)
+    if (config->encryption.recipients.count > 0)
+        return keyring_recipients(repository->keyring, &recipients, err) ||
+               error_context(err, "repository \"%s\" cannot be made", repository->name);
+    if (config->encryption.identity.count == 0)
         return true;
     error_set(err, ERROR_CONFIG,
               "repository \"%s\" cannot be made: section [encryption] has an identity, but no "

@@ -27,6 +27,7 @@ def test_init_makes_what_is_missing_and_leaves_the_rest(scratch):
     cluster = scratch.cluster().start()
     pgvigil, answers = new_setup(scratch, cluster, "new")
     done = pgvigil.run("init", *answers)
+    assert f'made state directory "{scratch.path}/new/state"' in done.stderr
     assert all(f"{name} = '" in done.stdout for name in WANTED)
     assert "needs a restart" in done.stdout and "is set already" in done.stdout
     text = pgvigil.config.read_text()
@@ -38,6 +39,7 @@ def test_init_makes_what_is_missing_and_leaves_the_rest(scratch):
 
     before = snapshot(scratch.path / "new")
     again = pgvigil.run("init")
+    assert "state directory" not in again.stderr
     assert again.stdout == done.stdout
     assert snapshot(scratch.path / "new") == before
     # What is there already is never touched, whatever is asked for; and that is said.

@@ -16,6 +16,7 @@
 #include "pgvigil/repository.h"
 #include "suites.h"
 #include "support/archive.h"
+#include "support/key_files.h"
 #include "support/scratch.h"
 
 #define SEGMENT "000000010000000000000005"
@@ -174,8 +175,9 @@ START_TEST(one_that_the_configuration_does_not_fit_holds_up_no_other)
     char *place = mem_printf("%s/r2", root),
          *pin = mem_printf("%s/repository/r2", config->state_dir);
     char *wal = mem_printf("%s/main", place);
-    static char *crt[] = {"/nonexistent/a.crt"};
+    char *crt[] = {key_files_path(root, "a", ".crt")};
 
+    key_files_make(root, "a", KEYPAIR_EC, NULL);
     ck_assert(files_remove_tree(place, &err) && unlink(pin) == 0);
     config->encryption.recipients = (struct config_paths){.paths = crt, .count = 1};
     make_repository(1);
@@ -195,11 +197,13 @@ START_TEST(one_that_the_configuration_does_not_fit_holds_up_no_other)
     /* Nobody to encrypt for: r1 is the one that does not fit, and r2 cannot be written to. */
     config->archive.require = 1;
     config->encryption.recipients = (struct config_paths){.paths = crt, .count = 1};
+    ck_assert_int_eq(unlink(crt[0]), 0);
     ck_assert(!ship(SEGMENT));
     ck_refused(ERROR_CONFIG, "is not encrypted, but the configuration");
     ck_assert_msg(strstr(err.detail, "repository \"r2\" cannot be written to") != NULL, "%s",
                   err.detail);
     config->encryption.recipients = (struct config_paths){.count = 0};
+    free(crt[0]);
     free(wal);
     free(pin);
     free(place);

@@ -11,6 +11,7 @@
 #include "pgvigil/object.h"
 #include "suites.h"
 #include "support/archive.h"
+#include "support/key_files.h"
 #include "support/scratch.h"
 
 static char *root;
@@ -383,11 +384,15 @@ START_TEST(system_identifiers_are_found)
 }
 END_TEST
 
-/* Gives the configuration a recipient, an identity, or neither; the file need not exist. */
+static char certificate[4096];
+
+/* Gives the configuration a recipient, an identity, or neither; there is no file of the latter. */
 static void configure_keys(bool recipient, bool identity)
 {
-    static char *crt[] = {"/nonexistent/a.crt"}, *key[] = {"/nonexistent/a.key"};
+    static char *crt[] = {certificate}, *key[] = {"/nonexistent/a.key"};
 
+    snprintf(certificate, sizeof(certificate), "%s/a.crt", root);
+    key_files_make(root, "a", KEYPAIR_EC, NULL);
     config->encryption.recipients =
         (struct config_paths){.paths = recipient ? crt : NULL, .count = recipient};
     config->encryption.identity =
@@ -422,8 +427,11 @@ START_TEST(an_encrypted_one_wants_keys)
     must_create();
     ck_assert_msg(reopen(), "%s", err.message);
     ck_assert(repository->encrypted);
+    ck_assert(repository_check_recipients(repository, &err));
+    ck_assert_int_eq(unlink(certificate), 0);
+    ck_assert(reopen());
     ck_assert(!repository_check_recipients(repository, &err));
-    ck_refused(ERROR_CONFIG, "could not load the recipients", "");
+    ck_refused(ERROR_CONFIG, "could not load the recipients", "keygen");
     configure_keys(false, false);
     ck_assert(!reopen());
     ck_refused(ERROR_CONFIG, "is encrypted, but the configuration has no recipients",
@@ -468,8 +476,15 @@ END_TEST
 
 START_TEST(none_is_made_to_be_read_only)
 {
+    char *path = in_root("r1/pgvigil.json");
     enum repository_creation creation;
 
+    configure_keys(true, false);
+    ck_assert_int_eq(unlink(certificate), 0);
+    ck_assert(!create(&creation));
+    ck_refused(ERROR_CONFIG, "cannot be made: could not load the recipients", "keygen ");
+    ck_assert_int_ne(access(path, F_OK), 0);
+    free(path);
     configure_keys(false, true);
     ck_assert(!create(&creation));
     ck_refused(ERROR_CONFIG, "no recipients", "\"recipients\"");
