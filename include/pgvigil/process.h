@@ -25,6 +25,8 @@ bool process_become_owner(const char *path, struct error *err);
 bool process_tell_owner(const char *path, struct error *err);
 /* The hint that makes a file or directory that is there ours; returns false. */
 bool process_hint_owner(const char *path, struct error *err);
+/* The hint that lets us read a file that others own, as `init` leaves a configuration; returns false. */
+bool process_hint_group(const char *path, struct error *err);
 /* The hint for a directory that only root can make, or make ours; returns false. */
 bool process_hint_directory(const char *path, struct error *err);
 

@@ -235,6 +235,28 @@ bool process_hint_owner(const char *path, struct error *err)
     return false;
 }
 
+static const char *process_group_name(char name[256])
+{
+    struct group entry, *found = NULL;
+    char space[4096];
+
+    if (getgrgid_r(getegid(), &entry, space, sizeof(space), &found) == 0 && found)
+        snprintf(name, 256, "%s", entry.gr_name);
+    else
+        snprintf(name, 256, "%ld", (long)getegid());
+    return name;
+}
+
+bool process_hint_group(const char *path, struct error *err)
+{
+    char *quoted = process_quote(path), group[256];
+
+    error_hint(err, "as root: chgrp %s %s && chmod 0640 %s", process_group_name(group), quoted,
+               quoted);
+    free(quoted);
+    return false;
+}
+
 bool process_hint_directory(const char *path, struct error *err)
 {
     char *quoted = process_quote(path);

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "job/arrival.h"
 #include "job/server_site.h"
@@ -154,7 +155,14 @@ static void check_archiving(struct check *check)
         skipped(check, title, "the role may not see them (grant pg_read_all_settings)");
         return;
     }
-    if (!server_site_archives(check->connection, check->server, &error)) {
+    /* Root becomes the server's user only once it has read the configuration. */
+    if (access(check->config->path, R_OK) != 0) {
+        error_set_errno(&error, "user %s, whom the server runs as, cannot read \"%s\"",
+                        process_user_name(), check->config->path);
+        process_hint_group(check->config->path, &error);
+        check->hopeless = title;
+        failed(check, title, &error);
+    } else if (!server_site_archives(check->connection, check->server, &error)) {
         check->hopeless = title;
         failed(check, title, &error);
     } else if (!server_site_calls_us(check->config, check->server, &check->doubt)) {

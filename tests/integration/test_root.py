@@ -1,11 +1,12 @@
 """As root: pgvigil becomes the owner of the data, and leaves nothing of root's where that one needs it."""
 
+import grp
 import os
 import shlex
 import subprocess
 
 import pytest
-from backup_tools import assert_says, backups
+from backup_tools import assert_says, backups, steps
 from harness import Completed, HarnessError, system, wait_recovery
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -66,6 +67,21 @@ def test_root_sets_up_and_works_for_the_owner(make_site, scratch):
 
 
 @pytest.mark.directory
+def test_what_root_reads_and_the_owner_does_not(make_site, scratch):
+    """check as root has read the configuration that archive_command cannot; the cure is the mode that init leaves."""
+    site = make_site()
+    os.chown(site.config, 0, 0)
+    os.chmod(site.config, 0o640)
+    user = system.owner()
+    cure = f"chgrp {grp.getgrgid(user.pw_gid).gr_name} '{site.config}' && chmod 0640 '{site.config}'"
+    done = as_root(scratch, *site.pgvigil.command, "check", check=1)
+    assert_says(done, f"user {user.pw_name}, whom the server runs as, cannot read", f"as root: {cure}")
+    assert steps(done)["archive settings"] == "FAILED" and steps(done)['WAL reaches repository "local"'] == "skipped"
+    assert_says(site.pgvigil.run("check", check=2), "could not open", "belongs to user root and has mode 0640", f"as root: {cure}")
+    subprocess.run(["sh", "-c", cure], check=True)
+    assert set(steps(as_root(scratch, *site.pgvigil.command, "check")).values()) == {"ok"}
+
+
 def test_root_does_not_write_where_the_owner_could_lead_it(make_site, scratch):
     """A repository below a directory of the owner's is made by the owner."""
     site = make_site(init=False)
