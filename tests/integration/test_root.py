@@ -136,6 +136,13 @@ def test_a_new_host_without_a_state_directory(site):
         assert_says(told, "warning: going on without the state directory", cure)
         assert told.stderr.count("warning") == 1
     assert os.listdir(temporary) == os.listdir(lib) == []
+    # In the place of the original it archives, which needs that directory.
+    place = at / "in-place"
+    site.write_config({"cluster": {"pgdata": place}})
+    told = site.pgvigil.run("restore", "--to", place)
+    assert_says(told, "the restored server archives, which fails as long as state directory", cure)
+    assert f"/bin/pg_ctl -D '{place}' -l '{place}/start.log' start" in told.stderr
+    site.write_config({"cluster": {"pgdata": None}})
     cluster = site.scratch.adopt(target, "restored", bin_dir=site.cluster.bindir)
     cluster.start(wait=False)
     wait_recovery(cluster, "promoted")
