@@ -90,6 +90,12 @@ void repository_select(struct repository *repository, uint64_t system_identifier
 bool repository_system_identifiers(struct repository *repository, uint64_t **identifiers,
                                    size_t *count, struct error *err);
 
+/* The folders beneath a prefix of the whole store ("" or "<folder>/"), whose names are not NUL-terminated;
+ * false ends the walk. A request for each. */
+typedef bool (*repository_folder_fn)(const char *folder, size_t length, void *context);
+bool repository_walk_folders(struct repository *repository, const char *prefix,
+                             repository_folder_fn fn, void *context, struct error *err);
+
 /*
  * Names of objects are the same whether a repository is encrypted or not. Where it is, what is secret
  * (layout_is_secret) lies under the name with LAYOUT_ENCRYPTED appended, and under no other: an object

@@ -7,6 +7,7 @@
 
 #include "cmd/cmd.h"
 #include "pgvigil/clock.h"
+#include "pgvigil/clusters.h"
 #include "pgvigil/debt.h"
 #include "pgvigil/layout.h"
 #include "pgvigil/log.h"
@@ -219,6 +220,17 @@ static void log_incomplete(const struct list_repository *entry, const struct sur
     log_error(LOG_ERROR, &err);
 }
 
+/* As with a mistyped name. */
+static void doubt_name(const struct list_repository *entry)
+{
+    struct error err = ERROR_INIT;
+
+    error_set(&err, ERROR_NOT_FOUND, "nothing of this cluster is in repository \"%s\"",
+              entry->config->name);
+    if (clusters_hint(entry->repository, &err))
+        log_error(LOG_WARNING, &err);
+}
+
 /* Damage that was found outweighs a repository that could not be reached. */
 static int judge(const struct list *list)
 {
@@ -241,6 +253,8 @@ static int judge(const struct list *list)
                 status = error_exit_code(ERROR_INTEGRITY);
             }
         }
+        if (entry->error.code == ERROR_NONE && entry->count == 0)
+            doubt_name(entry);
         if (entry->error.code != ERROR_NONE) {
             int failed = cmd_fail(&entry->error);
             status = status == 0 ? failed : status;

@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
+#include "pgvigil/clusters.h"
 #include "pgvigil/layout.h"
 #include "pgvigil/wal_archive.h"
 
@@ -119,8 +120,11 @@ static bool absence_check_any(struct repository *repository, struct error *err)
               "repository \"%s\" has no WAL at all of cluster \"%s\" with system identifier "
               "%" PRIu64,
               repository->name, repository->cluster, repository->system_identifier);
-    return error_hint(err, "is this the right repository, and is \"name\" in section [cluster] the "
-                           "one that the WAL was archived under?");
+    error_hint(err,
+               "is this the right repository, and is \"name\" in section [cluster] the one that "
+               "the WAL was archived under?");
+    clusters_hint(repository, err);
+    return false;
 }
 
 /* Is it certain by what this repository has? */

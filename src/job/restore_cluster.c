@@ -8,6 +8,7 @@
 
 #include "job/restore_target.h"
 #include "pgvigil/clock.h"
+#include "pgvigil/clusters.h"
 #include "pgvigil/layout.h"
 #include "pgvigil/log.h"
 #include "pgvigil/process.h"
@@ -102,9 +103,11 @@ static bool refuse_no_backup(const struct choosing *choosing, struct error *err)
     if (earliest == NULL) {
         error_set(err, ERROR_NEGATIVE, "there is no backup of cluster \"%s\" in repository \"%s\"",
                   choosing->repository->cluster, choosing->repository->name);
-        return error_hint(
-            err, "is this the right configuration and repository? `%s list` shows what there is",
-            process_command());
+        error_hint(err,
+                   "is this the right configuration and repository? `%s list` shows what there is",
+                   process_command());
+        clusters_hint(choosing->repository, err);
+        return false;
     }
     clock_format_local(earliest->stop_time, text);
     error_set(err, ERROR_NEGATIVE, "cannot restore to %s: no backup ended before it",

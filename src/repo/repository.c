@@ -429,39 +429,61 @@ static int repository_compare_identifiers(const void *a, const void *b)
  * The folders' names come from a walk that leaps over what is in them: '0' is the next character
  * behind '/', so that "<cluster>/123" with a '0' behind it lies after all of "<cluster>/123/".
  */
+bool repository_walk_folders(struct repository *repository, const char *prefix,
+                             repository_folder_fn fn, void *context, struct error *err)
+{
+    char name[STORE_NAME_MAXIMUM + 1], after[STORE_NAME_MAXIMUM + 2];
+    const size_t start = strlen(prefix);
+    bool found, ok;
+
+    snprintf(after, sizeof(after), "%s", prefix);
+    while ((ok = repository_first_in_store(repository, prefix, after[0] != '\0' ? after : NULL,
+                                           name, &found, err)) &&
+           found) {
+        const size_t length = strcspn(name + start, "/");
+        const bool is_folder = name[start + length] == '/';
+
+        if (is_folder && !fn(name + start, length, context))
+            break;
+        snprintf(after, sizeof(after), "%.*s%s", (int)(start + length), name, is_folder ? "0" : "");
+    }
+    return ok;
+}
+
+struct repository_identifiers {
+    uint64_t *list;
+    size_t count, capacity;
+};
+
+static bool repository_take_identifier(const char *folder, size_t length, void *context)
+{
+    struct repository_identifiers *taken = context;
+    const uint64_t identifier = repository_parse_identifier(folder, length);
+
+    if (identifier != 0) {
+        taken->list = mem_grow(taken->list, taken->count, &taken->capacity, sizeof(*taken->list));
+        taken->list[taken->count++] = identifier;
+    }
+    return true;
+}
+
 bool repository_system_identifiers(struct repository *repository, uint64_t **identifiers,
                                    size_t *count, struct error *err)
 {
-    char name[STORE_NAME_MAXIMUM + 1], after[STORE_NAME_MAXIMUM + 2];
+    struct repository_identifiers taken = {.list = NULL};
     char *prefix = mem_printf("%s/", repository->cluster);
-    size_t start = strlen(prefix), capacity = 0;
-    bool found, ok;
+    bool ok = repository_walk_folders(repository, prefix, repository_take_identifier, &taken, err);
 
-    *identifiers = NULL;
-    *count = 0;
-    snprintf(after, sizeof(after), "%s", prefix);
-    while ((ok = repository_first_in_store(repository, prefix, after, name, &found, err)) &&
-           found) {
-        size_t length = strcspn(name + start, "/");
-        bool is_folder = name[start + length] == '/';
-        uint64_t identifier = is_folder ? repository_parse_identifier(name + start, length) : 0;
-
-        if (identifier != 0) {
-            *identifiers = mem_grow(*identifiers, *count, &capacity, sizeof(**identifiers));
-            (*identifiers)[(*count)++] = identifier;
-        }
-        snprintf(after, sizeof(after), "%.*s%s", (int)(start + length), name, is_folder ? "0" : "");
-    }
     free(prefix);
     if (!ok) {
-        free(*identifiers);
-        *identifiers = NULL;
-        *count = 0;
-        return false;
+        free(taken.list);
+        taken = (struct repository_identifiers){.list = NULL};
     }
-    if (*count > 0)
-        qsort(*identifiers, *count, sizeof(**identifiers), repository_compare_identifiers);
-    return true;
+    if (taken.count > 0)
+        qsort(taken.list, taken.count, sizeof(*taken.list), repository_compare_identifiers);
+    *identifiers = taken.list;
+    *count = taken.count;
+    return ok;
 }
 
 bool repository_encrypts(const struct repository *repository, const char *name)

@@ -47,6 +47,18 @@ def test_before_the_first_wal(make_site):
     assert repository["url"] == f"file://{site.repository}" and len(repository["id"]) == 32
 
 
+def test_a_mistyped_name(small):
+    """Of which nothing is there: whoever looks is told what is."""
+    segment = small.cluster.switch_wal(archived=True)
+    hint = 'is "name" in section [cluster] right? The repository has nothing of a cluster "mian", but of "main"'
+    small.write_config({"cluster": {"name": "mian"}})
+    assert_says(small.pgvigil.run("list"), "nothing of this cluster is in repository", hint)
+    assert_says(small.pgvigil.run("restore", "--to", small.scratch.path / "r", check=1), 'no backup of cluster "mian"', hint)
+    assert_says(small.pgvigil.run("archive-get", segment, small.scratch.path / "got", check=126), "has no WAL at all", hint)
+    small.write_config({"cluster": {"name": "main"}})
+    assert small.pgvigil.run("list").stderr == ""
+
+
 def test_before_the_first_backup(small):
     segment = small.cluster.switch_wal()
     done = small.pgvigil.run("list")
