@@ -25,6 +25,9 @@ struct catalog {
 
 /* Of the selected system identifier. */
 bool catalog_read(struct repository *repository, struct catalog **catalog, struct error *err);
+/* Of a repository and its siblings together, each backup once (repository_ask_each): one that is damaged
+ * here and sound there is sound, with a warning. */
+bool catalog_read_all(struct repository *repository, struct catalog **catalog, struct error *err);
 void catalog_free(struct catalog *catalog);
 
 #endif

@@ -64,15 +64,6 @@ struct repository *repository_join(struct repository *const *members, size_t cou
 bool repository_joined_failure(const struct repository *joint, size_t member, struct error *err);
 enum store_outcome repository_joined_outcome(const struct repository *joint, size_t member);
 
-/*
- * Asks this one by fn and, where it fails for a reason of its own (missing, damaged, out of reach), its
- * siblings one after the other; a warning tells when one of them had to help out. Who was out of reach
- * is asked last from then on. When all fail the error of the first that was asked stands.
- */
-typedef bool (*repository_fn)(struct repository *repository, void *context, struct error *err);
-bool repository_ask(struct repository *repository, repository_fn fn, void *context,
-                    struct error *err);
-
 /* Whoever asked a repository for an object or a list, and failed, says so: false. */
 bool repository_failed(struct repository *repository, const struct error *err);
 

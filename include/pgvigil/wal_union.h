@@ -37,7 +37,4 @@ bool wal_union_history(struct repository *repository, uint32_t timeline, struct 
 bool wal_union_has_any(struct repository *repository, uint32_t timeline, bool *any,
                        struct error *err);
 
-/* `repository "a"`, or `repositories "a" and "b"`: those that were asked. The caller frees it. */
-char *wal_union_name(const struct repository *repository);
-
 #endif

@@ -135,6 +135,18 @@ static bool open_repository(struct restoring *restoring, struct error *err)
     return true;
 }
 
+/* It is asked before the others from now on, and named in messages. */
+static void put_first(struct repository **list, struct repository *one)
+{
+    struct repository **at = list;
+
+    while (*at != one)
+        at = &(*at)->sibling;
+    *at = one->sibling;
+    one->sibling = *list;
+    *list = one;
+}
+
 static void warn_of_damage(const struct backup_info *backup)
 {
     char run[CLOCK_COMPACT_SIZE];
@@ -243,6 +255,7 @@ static bool prepare(struct restoring *restoring, struct error *err)
     if (!restore_target_choose(restoring->repository, restoring->request, restoring->jobs,
                                &restoring->choice, err))
         return false;
+    put_first(&restoring->repository, restoring->choice.repository);
     backup = restoring->choice.backup;
     if (!restore_place_choose(restoring->config, restoring->request, backup, &restoring->place,
                               err))

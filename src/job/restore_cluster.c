@@ -11,24 +11,17 @@
 #include "pgvigil/clusters.h"
 #include "pgvigil/layout.h"
 #include "pgvigil/log.h"
+#include "pgvigil/mem.h"
 #include "pgvigil/process.h"
+#include "pgvigil/repository_ask.h"
 
 /* What is asked for, and what is known. */
 struct choosing {
     struct repository *repository;
+    char *where; /* all that are asked */
     const struct restore_request *request;
     struct catalog *catalog; /* of the cluster that serves best so far; or NULL */
 };
-
-bool restore_cluster_hint_others(const struct repository *repository, struct error *err)
-{
-    if (!repository->sibling || (err->code != ERROR_NEGATIVE && err->code != ERROR_INTEGRITY))
-        return false;
-    return error_hint(err,
-                      "%s%sbackups are looked for in repository \"%s\" alone: where another one has"
-                      " one that serves, --repository restores from there",
-                      err->hint, err->hint[0] != '\0' ? "; " : "", repository->name);
-}
 
 bool restore_cluster_may_serve(const struct restore_request *request,
                                const struct backup_info *backup)
@@ -73,14 +66,15 @@ static bool refuse_damaged(const struct choosing *choosing, struct error *err)
     const struct catalog *catalog = choosing->catalog;
     char target[RESTORE_TARGET_TEXT_SIZE], run[CLOCK_COMPACT_SIZE];
 
-    error_set(err, ERROR_INTEGRITY,
-              "there is no backup of cluster \"%s\" in repository \"%s\" that is sound and serves "
-              "to restore to %s",
-              choosing->repository->cluster, choosing->repository->name,
-              restore_target_text(choosing->request, target));
+    error_set(
+        err, ERROR_INTEGRITY,
+        "there is no backup of cluster \"%s\" in %s that is sound and serves to restore to %s",
+        choosing->repository->cluster, choosing->where,
+        restore_target_text(choosing->request, target));
     error_detail(err, "%zu of its backups are damaged; the first is %s", catalog->damaged_count,
                  layout_run_text(catalog->damaged[0].run, run));
-    return error_hint(err, "is there another repository (--repository)?");
+    return choosing->repository->sibling == NULL &&
+           error_hint(err, "is there another repository (--repository)?");
 }
 
 static bool refuse_no_backup(const struct choosing *choosing, struct error *err)
@@ -91,8 +85,8 @@ static bool refuse_no_backup(const struct choosing *choosing, struct error *err)
     char text[CLOCK_TEXT_SIZE], target[RESTORE_TARGET_TEXT_SIZE], run[CLOCK_COMPACT_SIZE];
 
     if (request->backup != 0) {
-        error_set(err, ERROR_NEGATIVE, "there is no backup %s in repository \"%s\"",
-                  layout_run_text(request->backup, run), choosing->repository->name);
+        error_set(err, ERROR_NEGATIVE, "there is no backup %s in %s",
+                  layout_run_text(request->backup, run), choosing->where);
         return error_hint(err, "`%s list` shows the backups that there are", process_command());
     }
     if (catalog && catalog->damaged_count > 0)
@@ -101,8 +95,8 @@ static bool refuse_no_backup(const struct choosing *choosing, struct error *err)
         if (earliest == NULL || catalog->backups[i]->stop_time < earliest->stop_time)
             earliest = catalog->backups[i];
     if (earliest == NULL) {
-        error_set(err, ERROR_NEGATIVE, "there is no backup of cluster \"%s\" in repository \"%s\"",
-                  choosing->repository->cluster, choosing->repository->name);
+        error_set(err, ERROR_NEGATIVE, "there is no backup of cluster \"%s\" in %s",
+                  choosing->repository->cluster, choosing->where);
         error_hint(err,
                    "is this the right configuration and repository? `%s list` shows what there is",
                    process_command());
@@ -112,12 +106,12 @@ static bool refuse_no_backup(const struct choosing *choosing, struct error *err)
     clock_format_local(earliest->stop_time, text);
     error_set(err, ERROR_NEGATIVE, "cannot restore to %s: no backup ended before it",
               restore_target_text(request, target));
-    error_detail(err, "the first backup in repository \"%s\", %s, ended at %s",
-                 choosing->repository->name, layout_run_text(earliest->run, run), text);
+    error_detail(err, "the first backup in %s, %s, ended at %s", choosing->where,
+                 layout_run_text(earliest->run, run), text);
     return error_hint(err, "the earliest moment that can be restored is --target-time '%s'", text);
 }
 
-/* Of the clusters in the repository the one whose newest fitting backup is the newest. */
+/* Of the clusters in the repositories the one whose newest fitting backup is the newest. */
 static bool choose_among(struct choosing *choosing, const uint64_t *identifiers, size_t count,
                          struct error *err)
 {
@@ -128,7 +122,7 @@ static bool choose_among(struct choosing *choosing, const uint64_t *identifiers,
         struct catalog *catalog;
 
         repository_select(choosing->repository, identifiers[i]);
-        if (!catalog_read(choosing->repository, &catalog, err))
+        if (!catalog_read_all(choosing->repository, &catalog, err))
             return false;
         if (!look_at_damage(catalog, choosing->request, err)) {
             catalog_free(catalog);
@@ -148,9 +142,35 @@ static bool choose_among(struct choosing *choosing, const uint64_t *identifiers,
         return refuse_no_backup(choosing, err);
     repository_select(choosing->repository, best->system_identifier);
     if (count > 1)
-        log_info("repository \"%s\" holds %zu clusters of this name; restoring system identifier"
-                 " %" PRIu64,
-                 choosing->repository->name, count, best->system_identifier);
+        log_info("%zu clusters of this name are in %s; restoring system identifier %" PRIu64, count,
+                 choosing->where, best->system_identifier);
+    return true;
+}
+
+struct identifiers {
+    uint64_t *identifiers;
+    size_t count;
+};
+
+static bool add_identifiers(struct repository *repository, void *context, struct error *err)
+{
+    struct identifiers *all = context;
+    uint64_t *more;
+    size_t count;
+
+    if (!repository_system_identifiers(repository, &more, &count, err))
+        return false;
+    all->identifiers =
+        mem_realloc(all->identifiers, (all->count + count) * sizeof *all->identifiers);
+    for (size_t i = 0; i < count; i++) {
+        size_t j = 0;
+
+        while (j < all->count && all->identifiers[j] != more[i])
+            j++;
+        if (j == all->count)
+            all->identifiers[all->count++] = more[i];
+    }
+    free(more);
     return true;
 }
 
@@ -158,14 +178,13 @@ bool restore_cluster_choose(struct repository *repository, const struct restore_
                             struct catalog **catalog, struct error *err)
 {
     struct choosing choosing = {.repository = repository, .request = request};
-    uint64_t *identifiers;
-    size_t count;
-    bool ok;
+    struct identifiers all = {.count = 0};
+    bool ok = repository_ask_each(repository, "backups and WAL", add_identifiers, &all, err);
 
-    if (!repository_system_identifiers(repository, &identifiers, &count, err))
-        return false;
-    ok = choose_among(&choosing, identifiers, count, err);
-    free(identifiers);
+    choosing.where = repository_ask_names(repository);
+    ok = ok && choose_among(&choosing, all.identifiers, all.count, err);
+    free(choosing.where);
+    free(all.identifiers);
     *catalog = choosing.catalog;
-    return ok || restore_cluster_hint_others(repository, err);
+    return ok;
 }

@@ -1,5 +1,5 @@
 /*
- * restore_cluster.h - which of the clusters in a repository is to be restored
+ * restore_cluster.h - which of the clusters in the repositories is to be restored
  */
 #ifndef PGVIGIL_RESTORE_CLUSTER_H
 #define PGVIGIL_RESTORE_CLUSTER_H
@@ -10,7 +10,8 @@
 
 /*
  * Of the clusters of this name the one that has the backup asked for, else the one whose newest fitting
- * backup is the newest of all: selects it, and gives its backups. *catalog is the caller's, also when
+ * backup is the newest of all: selects it, and gives its backups, of the repository and its siblings
+ * together. *catalog is the caller's, also when
  * there is none that serves; it may be NULL then.
  */
 bool restore_cluster_choose(struct repository *repository, const struct restore_request *request,
@@ -19,9 +20,5 @@ bool restore_cluster_choose(struct repository *repository, const struct restore_
 /* A time is served by backups that ended before it; the rest is seen to when the WAL is known. */
 bool restore_cluster_may_serve(const struct restore_request *request,
                                const struct backup_info *backup);
-
-/* A backup is chosen among those of the first repository, whatever others have: adds that to a refusal,
- * and returns false. */
-bool restore_cluster_hint_others(const struct repository *repository, struct error *err);
 
 #endif

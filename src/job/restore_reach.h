@@ -12,7 +12,7 @@
 #include "pgvigil/wal_scan.h"
 
 /*
- * `where` names the repositories that the scan is of, as wal_union_name does.
+ * `where` names the repositories that the scan is of, as repository_ask_names does.
  * `stop` is the record that a target by transaction or name stands for, else NULL. ERROR_NEGATIVE
  * names the first segment missing, or where the archive ends, and what can be reached.
  */

@@ -13,6 +13,7 @@
 #include "pgvigil/layout.h"
 #include "pgvigil/log.h"
 #include "pgvigil/process.h"
+#include "pgvigil/repository_ask.h"
 #include "pgvigil/wal_scan.h"
 #include "pgvigil/wal_union.h"
 
@@ -100,7 +101,7 @@ static uint32_t next_timeline(const struct choosing *choosing, const uint32_t *t
 static bool refuse_unknown_history(const struct choosing *choosing, uint32_t timeline,
                                    struct error *err)
 {
-    char *where = wal_union_name(choosing->repository);
+    char *where = repository_ask_names(choosing->repository);
     char file[WAL_NAME_SIZE];
 
     error_set(err, ERROR_INTEGRITY,
@@ -167,7 +168,7 @@ static bool choose_timeline(const struct choosing *choosing, uint32_t *timeline,
     } else if (next_timeline(choosing, timelines, count, (uint64_t)wanted + 1) == wanted) {
         *timeline = wanted;
     } else {
-        char *where = wal_union_name(choosing->repository);
+        char *where = repository_ask_names(choosing->repository);
 
         ok =
             error_set(err, ERROR_NEGATIVE, "there is no timeline %" PRIu32 " in %s", wanted, where);
@@ -213,7 +214,8 @@ static const struct backup_info *oldest_on_path(const struct choosing *choosing)
     return oldest;
 }
 
-static bool tell_early(const struct choosing *choosing, struct error *err)
+/* No backup of those on the path ended before the target. */
+static bool refuse_early(const struct choosing *choosing, struct error *err)
 {
     const struct backup_info *oldest = oldest_on_path(choosing);
     char target[RESTORE_TARGET_TEXT_SIZE], run[CLOCK_COMPACT_SIZE], lsn[WAL_LSN_TEXT_SIZE];
@@ -241,13 +243,6 @@ static bool tell_early(const struct choosing *choosing, struct error *err)
     if (choosing->request->backup != 0)
         return error_hint(err, "without --backup the one that serves the target is chosen");
     return error_hint(err, "that is the earliest moment that can be restored");
-}
-
-/* No backup of those on the path ended before the target. */
-static bool refuse_early(const struct choosing *choosing, struct error *err)
-{
-    tell_early(choosing, err);
-    return restore_cluster_hint_others(choosing->repository, err);
 }
 
 /*
@@ -291,7 +286,7 @@ static bool choose_below(struct choosing *choosing, uint64_t below, struct error
 static bool refuse_unknown(const struct choosing *choosing, uint64_t from, struct error *err)
 {
     char target[RESTORE_TARGET_TEXT_SIZE], lsn[WAL_LSN_TEXT_SIZE];
-    char *where = wal_union_name(choosing->repository);
+    char *where = repository_ask_names(choosing->repository);
 
     error_set(err, ERROR_NEGATIVE, "there is no %s in the WAL of %s",
               restore_target_text(choosing->request, target), where);
@@ -364,12 +359,35 @@ static bool choose_all(struct choosing *choosing, struct error *err)
     if (!wal_scan_check_agreement(choosing->scan, choosing->backup->start_lsn, err))
         return false;
 
-    char *where = wal_union_name(choosing->repository);
+    char *where = repository_ask_names(choosing->repository);
     bool ok = restore_reach_check(choosing->scan, where, choosing->backup, request,
                                   &choosing->stop.record, err);
 
     free(where);
     return ok;
+}
+
+/* From the first that has it: it may be another one's alone. */
+static bool take_chosen(const struct choosing *choosing, struct restore_target_choice *choice,
+                        struct error *err)
+{
+    const int64_t run = choosing->backup->run;
+    char id[CLOCK_COMPACT_SIZE];
+    struct error why = ERROR_INIT;
+
+    choice->repository = choosing->repository;
+    if (backup_info_fetch(choice->repository, run, &choice->backup, err))
+        return true;
+    while (err->code != ERROR_CANCELLED &&
+           (choice->repository = repository_ask_next(choice->repository)) != NULL) {
+        if (!backup_info_fetch(choice->repository, run, &choice->backup, &why))
+            continue;
+        error_clear(err);
+        log_info("backup %s is taken from repository \"%s\": \"%s\" does not have it",
+                 layout_run_text(run, id), choice->repository->name, choosing->repository->name);
+        return true;
+    }
+    return false;
 }
 
 bool restore_target_choose(struct repository *repository, const struct restore_request *request,
@@ -391,7 +409,7 @@ bool restore_target_choose(struct repository *repository, const struct restore_r
         choice->follow = choice->timeline > 1 && !wal_scan_history_known(choosing.scan)
                              ? RESTORE_TARGET_CURRENT
                              : RESTORE_TARGET_NUMBER;
-        ok = backup_info_fetch(repository, choosing.backup->run, &choice->backup, err);
+        ok = take_chosen(&choosing, choice, err);
     }
     wal_scan_close(choosing.scan);
     catalog_free(choosing.catalog);

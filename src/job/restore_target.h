@@ -14,6 +14,7 @@ enum restore_target_follow { RESTORE_TARGET_NUMBER, RESTORE_TARGET_CURRENT };
 
 struct restore_target_choice {
     struct backup_info *backup;
+    struct repository *repository; /* the first that has it: the one asked, or a sibling */
     uint32_t timeline;
     enum restore_target_follow follow;
     bool gap; /* behind what recovery needs a segment is missing, and later ones are there */
@@ -21,8 +22,9 @@ struct restore_target_choice {
 };
 
 /*
- * Selects the system identifier in the repository (the one that has the backup asked for, else the
- * one whose newest fitting backup is the newest of all), chooses timeline and backup, and proves
+ * Selects the system identifier in the repository and its siblings (the one that has the backup asked for,
+ * else the one whose newest fitting backup is the newest of all), chooses timeline and backup among those
+ * of all of them, and proves
  * with the archived WAL that recovery will get to the target. Without --target-timeline it is the
  * highest timeline on whose ancestry a backup lies: timelines get ever higher numbers, and each
  * promotion makes one, so that is where the cluster has been last. A target that cannot be reached is

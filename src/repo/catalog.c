@@ -5,7 +5,9 @@
 #include <stdlib.h>
 
 #include "pgvigil/layout.h"
+#include "pgvigil/log.h"
 #include "pgvigil/mem.h"
+#include "pgvigil/repository_ask.h"
 #include "pgvigil/workers.h"
 
 #define RUNS_A_READER 4 /* fewer are not worth another connection */
@@ -134,6 +136,74 @@ bool catalog_read(struct repository *repository, struct catalog **catalog, struc
         return false;
     }
     *catalog = read;
+    return true;
+}
+
+static bool has(const struct catalog *catalog, int64_t run)
+{
+    for (size_t i = 0; i < catalog->count; i++)
+        if (catalog->backups[i]->run == run)
+            return true;
+    return false;
+}
+
+/* What is there already stays as it is. */
+static void merge(struct catalog *all, struct catalog *more)
+{
+    const size_t known = all->count;
+
+    all->backups = mem_realloc(all->backups, (all->count + more->count) * sizeof(*all->backups));
+    all->damaged = mem_realloc(all->damaged,
+                               (all->damaged_count + more->damaged_count) * sizeof(*all->damaged));
+    for (size_t i = 0; i < more->count; i++)
+        if (!has(all, more->backups[i]->run)) {
+            all->backups[all->count++] = more->backups[i];
+            more->backups[i] = NULL;
+        }
+    for (size_t i = 0; i < more->damaged_count; i++)
+        all->damaged[all->damaged_count++] = more->damaged[i];
+    all->vanished += more->vanished;
+    if (all->count > known)
+        qsort(all->backups, all->count, sizeof(struct backup_info *), compare);
+    catalog_free(more);
+}
+
+static bool add(struct repository *repository, void *context, struct error *err)
+{
+    struct catalog **all = context, *more;
+
+    if (!catalog_read(repository, &more, err))
+        return false;
+    if (*all)
+        merge(*all, more);
+    else
+        *all = more;
+    return true;
+}
+
+/* Damage of a backup that another repository has is told here, and to nobody else. */
+static void drop_helped(struct catalog *catalog)
+{
+    size_t left = 0;
+
+    for (size_t i = 0; i < catalog->damaged_count; i++)
+        if (has(catalog, catalog->damaged[i].run))
+            log_error(LOG_WARNING, &catalog->damaged[i].error);
+        else
+            catalog->damaged[left++] = catalog->damaged[i];
+    catalog->damaged_count = left;
+}
+
+bool catalog_read_all(struct repository *repository, struct catalog **catalog, struct error *err)
+{
+    struct catalog *all = NULL;
+
+    if (!repository_ask_each(repository, "backups", add, &all, err)) {
+        catalog_free(all);
+        return false;
+    }
+    drop_helped(all);
+    *catalog = all;
     return true;
 }
 

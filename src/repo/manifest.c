@@ -17,6 +17,7 @@
 #include "pgvigil/files.h"
 #include "pgvigil/mem.h"
 #include "pgvigil/object.h"
+#include "pgvigil/repository_ask.h"
 #include "repo/manifest_schema.h"
 
 #define RAW_MAXIMUM (UINT64_C(16) << 30)

@@ -344,7 +344,7 @@ static bool object_read(struct object_reader *reader, enum object_coding coding,
     decompress_free(reader->decompress);
     digest_sha256_free(reader->stored);
     free(full);
-    return ok;
+    return ok || repository_failed(repository, err);
 }
 
 bool object_get(struct repository *repository, const char *name, enum trailer_kind kind,
@@ -358,7 +358,7 @@ bool object_get(struct repository *repository, const char *name, enum trailer_ki
                                    .sink = sink,
                                    .context = context};
 
-    return object_read(&reader, coding, trailer, err) || repository_failed(repository, err);
+    return object_read(&reader, coding, trailer, err);
 }
 
 static bool object_append(const void *data, size_t length, void *context, struct error *err)

@@ -12,6 +12,7 @@
 #include "pgvigil/compress.h"
 #include "pgvigil/mem.h"
 #include "pgvigil/object.h"
+#include "pgvigil/repository_ask.h"
 
 /* Bytes of frames, whether the pack is encrypted or not. */
 #define PACK_CAPACITY (PACK_SIZE - CMS_OVERHEAD - TRAILER_SIZE)

@@ -8,6 +8,7 @@
 #include "pgvigil/mem.h"
 #include "pgvigil/object.h"
 #include "pgvigil/pack.h"
+#include "pgvigil/repository_ask.h"
 
 #define HEADER "pgvigil refs 1\n"
 #define HEADER_LENGTH (sizeof(HEADER) - 1)

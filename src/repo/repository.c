@@ -214,57 +214,6 @@ bool repository_failed(struct repository *repository, const struct error *err)
     return false;
 }
 
-/* May another repository do better? */
-static bool repository_own_failure(const struct error *err)
-{
-    return err->code == ERROR_INTEGRITY || err->code == ERROR_NOT_FOUND || err->code == ERROR_STORE;
-}
-
-/* Itself and its siblings; those that did not answer before come last, as they would have everybody
- * wait again. The caller frees the array. */
-static struct repository **repository_order(struct repository *repository, size_t *count)
-{
-    struct repository **order;
-    size_t last = 0;
-
-    *count = 0;
-    for (struct repository *one = repository; one; one = one->sibling)
-        (*count)++;
-    order = mem_calloc(*count, sizeof(struct repository *));
-    for (int silent = 0; silent < 2; silent++)
-        for (struct repository *one = repository; one && last < *count; one = one->sibling)
-            if ((silent == 1) == atomic_load(&one->was_silent))
-                order[last++] = one;
-    return order;
-}
-
-bool repository_ask(struct repository *repository, repository_fn fn, void *context,
-                    struct error *err)
-{
-    struct error why = ERROR_INIT;
-    bool ok = false, others_may = true;
-    size_t count;
-
-    if (!repository->sibling)
-        return fn(repository, context, err);
-
-    struct repository **order = repository_order(repository, &count);
-
-    for (size_t i = 0; i < count && !ok && others_may; i++) {
-        error_clear(&why);
-        ok = fn(order[i], context, &why);
-        if (ok && i > 0)
-            log_warning("%s; repository \"%s\" had it", err->message, order[i]->name);
-        others_may = repository_own_failure(&why);
-        if (!ok && (i == 0 || !others_may))
-            *err = why;
-    }
-    if (ok)
-        error_clear(err);
-    free(order);
-    return ok;
-}
-
 /* What to stop a list with once the first object was seen; never leaves this file. */
 struct repository_search {
     char *name; /* STORE_NAME_MAXIMUM + 1 bytes */

@@ -10,6 +10,7 @@
 
 #include "pgvigil/layout.h"
 #include "pgvigil/mem.h"
+#include "pgvigil/repository_ask.h"
 #include "pgvigil/wal_agreement.h"
 #include "pgvigil/wal_union.h"
 #include "pgvigil/workers.h"

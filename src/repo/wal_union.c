@@ -8,42 +8,8 @@
 
 #include "pgvigil/log.h"
 #include "pgvigil/mem.h"
+#include "pgvigil/repository_ask.h"
 #include "pgvigil/workers.h"
-
-/* A sibling that cannot be asked: only being told to stop is a reason not to go on without it. */
-static bool leave_out(struct repository *sibling, struct error *why, struct error *err)
-{
-    if (why->code == ERROR_CANCELLED) {
-        *err = *why;
-        return false;
-    }
-    error_context(why, "what repository \"%s\" has of WAL is not counted on", sibling->name);
-    log_error(LOG_WARNING, why);
-    return true;
-}
-
-static struct repository *next_to_ask(const struct repository *repository)
-{
-    struct repository *next = repository->sibling;
-
-    while (next != NULL && atomic_load(&next->was_silent))
-        next = next->sibling;
-    return next;
-}
-
-static bool ask_each(struct repository *repository, repository_fn fn, void *context,
-                     struct error *err)
-{
-    if (!fn(repository, context, err))
-        return false;
-    for (struct repository *one = repository; (one = next_to_ask(one)) != NULL;) {
-        struct error why = ERROR_INIT;
-
-        if (!fn(one, context, &why) && !leave_out(one, &why, err))
-            return false;
-    }
-    return true;
-}
 
 /* -- segments ----------------------------------------------------------------------------------- */
 
@@ -124,7 +90,7 @@ static bool take_listed(struct wal_union *all, size_t asked, struct error *error
         wal_archive_free_ranges(&member->ranges);
         if (i == 0)
             *err = errors[i];
-        ok = ok && i > 0 && leave_out(member->repository, &errors[i], err);
+        ok = ok && i > 0 && repository_ask_leave_out(member->repository, "WAL", &errors[i], err);
     }
     return ok;
 }
@@ -135,10 +101,10 @@ bool wal_union_list(struct repository *repository, struct wal_union *all, struct
     size_t count = 0, i = 0;
     bool ok;
 
-    for (struct repository *one = repository; one != NULL; one = next_to_ask(one))
+    for (struct repository *one = repository; one != NULL; one = repository_ask_next(one))
         count++;
     *all = (struct wal_union){.members = mem_calloc(count, sizeof(*all->members))};
-    for (struct repository *one = repository; one != NULL; one = next_to_ask(one))
+    for (struct repository *one = repository; one != NULL; one = repository_ask_next(one))
         all->members[i++].repository = one;
     listing.members = all->members;
     listing.errors = mem_calloc(count, sizeof(*listing.errors));
@@ -204,7 +170,7 @@ bool wal_union_timelines(struct repository *repository, uint32_t **timelines, si
                          struct error *err)
 {
     struct timelines all = {.timelines = NULL};
-    bool ok = ask_each(repository, add_timelines, &all, err);
+    bool ok = repository_ask_each(repository, "WAL", add_timelines, &all, err);
 
     *timelines = all.timelines;
     *count = all.count;
@@ -276,19 +242,5 @@ bool wal_union_has_any(struct repository *repository, uint32_t timeline, bool *a
     struct any_wanted wanted = {.timeline = timeline, .any = any};
 
     *any = false;
-    return ask_each(repository, has_any, &wanted, err);
-}
-
-char *wal_union_name(const struct repository *repository)
-{
-    char *text = mem_printf("%s \"%s\"", next_to_ask(repository) ? "repositories" : "repository",
-                            repository->name);
-
-    for (const struct repository *one = repository; (one = next_to_ask(one)) != NULL;) {
-        char *longer = mem_printf("%s%s \"%s\"", text, next_to_ask(one) ? "," : " and", one->name);
-
-        free(text);
-        text = longer;
-    }
-    return text;
+    return repository_ask_each(repository, "WAL", has_any, &wanted, err);
 }

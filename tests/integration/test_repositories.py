@@ -45,6 +45,12 @@ def owed(site, name):
                 if one["name"] == name)
 
 
+def listed(site, name):
+    """The backups that a repository has, oldest first."""
+    return [backup["id"] for one in site.pgvigil.json("list", check=False)["repositories"] if one["name"] == name
+            for cluster in one["clusters"] for backup in cluster["backups"]]
+
+
 def restore_from(site, name, target):
     """From that repository alone, the others being out of reach."""
     others = [other for other in site.places if other != name]
@@ -525,13 +531,51 @@ def test_two_servers_under_one_name(scratch):
 
 
 def test_restore_where_only_another_has_a_backup(scratch):
+    """The newest backup that serves is taken, whoever has it; its repository is asked first then."""
     site = make(scratch)
     site.backup()
+    (first,) = listed(site, "west")
+    site.cluster.sql("create table t as select 1 as i")
+    hide(site.places["west"])
+    site.backup(check=3)
+    show(site.places["west"])
+    forget_outages(site)
+    assert listed(site, "west") == [first]
+    _, second = listed(site, "east")
+    site.cluster.sql("insert into t values (2)")
     site.cluster.switch_wal(archived=True)
-    next(site.places["west"].glob("main/*/backup/*/backup.json")).unlink()
-    assert_says(site.pgvigil.run("restore", "--to", scratch.path / "refused", check=1), 'in repository "west" alone',
-                "--repository restores from there")
-    restore_from(site, "east", "from-east").stop()
+    site.cluster.stop()
+    taken = f'backup {second} is taken from repository "east": "west" does not have it'
+
+    def restore(name, *args):
+        done = site.pgvigil.run("restore", "--to", scratch.path / name, *args)
+        restored = scratch.adopt(scratch.path / name, name)
+        restored.start()
+        assert sorted(restored.sql("select i from t")) == [(1,), (2,)]
+        restored.stop()
+        assert " had it" not in done.stderr
+        return done
+
+    assert taken in restore("newest").stderr
+    assert taken in restore("asked-for", "--backup", second).stderr
+    assert "is taken from" not in restore("first", "--backup", first).stderr
+    assert "is taken from" not in restore("only-west", "--repository", "west").stderr
+    refused = ["restore", "--to", scratch.path / "refused"]
+    assert_says(site.pgvigil.run(*refused, "--repository", "west", "--backup", second, check=1),
+                f'there is no backup {second} in repository "west"')
+    assert_says(site.pgvigil.run(*refused, "--target-time", "2001-01-01 00:00:00+00", check=1),
+                f'the first backup in repositories "west" and "east", {first}, ended at')
+    # A damaged descriptor is as good as none, but for a warning.
+    (path,) = site.places["west"].glob(f"main/*/backup/{first}/backup.json*")
+    path.write_bytes(path.read_bytes()[:-1])
+    assert_says(restore("damaged", "--backup", first), "backup.json", "is damaged",
+                f'backup {first} is taken from repository "east"', hint=False)
+    # Nothing at all in the first, as when it has just been made. (Recovery does not end there: nothing is
+    # surely absent where this cluster has archived nothing.)
+    for path in site.places["west"].iterdir():
+        if path.name != "pgvigil.json":
+            run(["rm", "-rf", path])
+    assert taken in site.pgvigil.run("restore", "--to", scratch.path / "made-anew").stderr
 
 
 def test_restore_without_one(scratch):

@@ -189,6 +189,69 @@ START_TEST(other_clusters_are_not_seen)
 }
 END_TEST
 
+static void commit_to(struct repository *one, int64_t run, uint64_t stop_lsn)
+{
+    struct repository *first = repository;
+
+    repository = one;
+    commit(run, 1, stop_lsn);
+    repository = first;
+}
+
+static struct repository *add_sibling(void)
+{
+    struct repository *other = archive_repository();
+
+    other->name = "other";
+    other->sibling = repository->sibling;
+    repository->sibling = other;
+    return other;
+}
+
+/* Each once, by WAL; what is damaged in one and sound in another is sound. */
+START_TEST(what_several_have_between_them)
+{
+    struct repository *other = add_sibling();
+    char name[LAYOUT_NAME_SIZE];
+    struct catalog *catalog;
+
+    for (int i = 0; i < 4; i++) {
+        if (i != 2)
+            commit_to(repository, RUN + i, 0x3000000 + (uint64_t)i);
+        if (i != 0)
+            commit_to(other, RUN + i, 0x3000000 + (uint64_t)i);
+    }
+    archive_replace(repository, layout_backup(RUN, name), "rubbish", 7);
+    archive_replace(repository, layout_backup(RUN + 1, name), "rubbish", 7);
+    archive_replace(other, layout_backup(RUN + 3, name), "rubbish", 7);
+    ck_assert_msg(catalog_read_all(repository, &catalog, &err), "%s", err.message);
+    ck_assert_uint_eq(catalog->count, 3);
+    for (int i = 0; i < 3; i++)
+        ck_assert_int_eq(catalog->backups[i]->run, RUN + 1 + i);
+    ck_assert_uint_eq(catalog->damaged_count, 1);
+    ck_assert_int_eq(catalog->damaged[0].run, RUN);
+    catalog_free(catalog);
+}
+END_TEST
+
+/* A sibling out of reach has nothing; the first must answer. */
+START_TEST(one_of_several_does_not_answer)
+{
+    struct repository *other = add_sibling();
+    struct catalog *catalog;
+
+    commit(RUN, 1, 0x3000000);
+    memory_store_break(other->store, true);
+    ck_assert_msg(catalog_read_all(repository, &catalog, &err), "%s", err.message);
+    ck_assert_uint_eq(catalog->count, 1);
+    catalog_free(catalog);
+    memory_store_break(other->store, false);
+    memory_store_break(repository->store, true);
+    ck_assert(!catalog_read_all(repository, &catalog, &err));
+    ck_assert_int_eq(err.code, ERROR_STORE);
+}
+END_TEST
+
 Suite *catalog_suite(void)
 {
     Suite *suite = suite_create("catalog");
@@ -203,6 +266,8 @@ Suite *catalog_suite(void)
     tcase_add_test(tests, many_backups);
     tcase_add_test(tests, unusable_repository);
     tcase_add_test(tests, other_clusters_are_not_seen);
+    tcase_add_test(tests, what_several_have_between_them);
+    tcase_add_test(tests, one_of_several_does_not_answer);
     suite_add_tcase(suite, tests);
     return suite;
 }
