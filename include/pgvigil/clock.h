@@ -26,6 +26,9 @@ char *clock_format(int64_t moment, char text[CLOCK_TEXT_SIZE]);
 /* The same in local time with offset, for people: "2026-11-20 03:00:00+01". */
 char *clock_format_local(int64_t moment, char text[CLOCK_TEXT_SIZE]);
 
+/* The same in whole seconds, upwards: a moment from which on something can be restored. */
+char *clock_format_local_up(int64_t moment, char text[CLOCK_TEXT_SIZE]);
+
 /*
  * Reads what a person or PostgreSQL writes: date and time separated by 'T' or blank, optional
  * seconds and up to 6 digits of fraction, zone as Z, +HH, +HHMM or +HH:MM, or an optional blank and

@@ -35,7 +35,11 @@ struct expire_backup {
     unsigned reasons; /* of enum retention_reason */
     enum expire_fate fate;
     int64_t moment;
-    int64_t holder; /* with RETENTION_HELD: the run that needs it */
+    /* With RETENTION_HELD: the run that needs it, where it runs, and until when it counts as living if
+     * it is not heard of again. */
+    int64_t holder;
+    char holder_host[64];
+    int64_t held_until;
 };
 
 /* Objects of one sort, by what becomes of them. With dry_run `removed` are those that would be. */

@@ -102,6 +102,11 @@ char *clock_format_local(int64_t moment, char text[CLOCK_TEXT_SIZE])
     return text;
 }
 
+char *clock_format_local_up(int64_t moment, char text[CLOCK_TEXT_SIZE])
+{
+    return clock_format_local((moment + CLOCK_SECOND - 1) / CLOCK_SECOND * CLOCK_SECOND, text);
+}
+
 /* Exactly `count` digits at *at, which moves behind them. */
 static bool clock_take_number(const char **at, int count, int minimum, int maximum, int *number)
 {

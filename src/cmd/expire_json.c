@@ -55,6 +55,7 @@ static json_t *make_backup(const struct expire_backup *backup)
     json_out_put(object, "until", make_moment(backup->moment));
     json_out_put(object, "reasons", make_reasons(backup->reasons));
     json_out_put(object, "held_by", make_run(backup->holder));
+    json_out_put(object, "held_until", make_moment(backup->held_until));
     return object;
 }
 

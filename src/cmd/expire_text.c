@@ -20,7 +20,7 @@ static void add_period(struct buffer *text, const char *period, const char *date
 
 void cmd_expire_reasons(const struct expire_backup *backup, struct buffer *text)
 {
-    char date[CLOCK_TEXT_SIZE], run[CLOCK_COMPACT_SIZE];
+    char date[CLOCK_TEXT_SIZE], run[CLOCK_COMPACT_SIZE], until[CLOCK_TEXT_SIZE];
 
     clock_format(backup->stop_time, date);
     if (backup->reasons & RETENTION_BASE)
@@ -40,8 +40,12 @@ void cmd_expire_reasons(const struct expire_backup *backup, struct buffer *text)
     if (backup->reasons & RETENTION_KEPT)
         add_reason(text, "kept by \"pgvigil keep\"");
     if (backup->reasons & RETENTION_HELD)
-        buffer_append_format(text, "%sneeded by run %s, which is under way",
-                             text->length > 0 ? "; " : "", layout_run_text(backup->holder, run));
+        buffer_append_format(text,
+                             "%sneeded by run %s%s%s, which is under way; if it was killed, it is "
+                             "waited for until %s",
+                             text->length > 0 ? "; " : "", layout_run_text(backup->holder, run),
+                             backup->holder_host[0] != '\0' ? " on host " : "", backup->holder_host,
+                             clock_format_local_up(backup->held_until, until));
 }
 
 static void add_verdict(const struct expire_backup *backup, struct buffer *out)
@@ -101,10 +105,10 @@ static void add_cluster(const struct expire_cluster *cluster, struct buffer *out
         const struct expire_backup *backup = &cluster->backups[i];
         char run[CLOCK_COMPACT_SIZE], stop[CLOCK_TEXT_SIZE], size[UNITS_TEXT_SIZE];
 
-        buffer_append_format(
-            out, "    %s  %s  timeline %-3" PRIu32 " %9s  ", layout_run_text(backup->run, run),
-            clock_format_local(backup->stop_time / CLOCK_SECOND * CLOCK_SECOND, stop),
-            backup->timeline, units_format_size(backup->stored_bytes, size));
+        buffer_append_format(out, "    %s  %s  timeline %-3" PRIu32 " %9s  ",
+                             layout_run_text(backup->run, run),
+                             clock_format_local_up(backup->stop_time, stop), backup->timeline,
+                             units_format_size(backup->stored_bytes, size));
         add_verdict(backup, out);
     }
     if (cluster->count == 0)

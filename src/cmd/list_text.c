@@ -11,12 +11,7 @@
 #include "pgvigil/mem.h"
 #include "pgvigil/units.h"
 
-/* To whole seconds: a start upwards and an end downwards, so that what is shown can be restored. */
-static char *format_up(int64_t moment, char text[CLOCK_TEXT_SIZE])
-{
-    return clock_format_local((moment + CLOCK_SECOND - 1) / CLOCK_SECOND * CLOCK_SECOND, text);
-}
-
+/* A start is rounded upwards and an end downwards, so that what is shown can be restored. */
 static char *format_down(int64_t moment, char text[CLOCK_TEXT_SIZE])
 {
     return clock_format_local(moment / CLOCK_SECOND * CLOCK_SECOND, text);
@@ -30,7 +25,7 @@ static void add_backup(struct cmd_columns *table, const struct survey_backup *ba
     int64_t took = info->stop_time - info->start_time;
 
     cmd_columns_add(table, "%s", layout_run_text(info->run, text));
-    cmd_columns_add(table, "%s", format_up(info->stop_time, text));
+    cmd_columns_add(table, "%s", clock_format_local_up(info->stop_time, text));
     cmd_columns_add(table, "%s", units_format_duration(took > 0 ? took : 0, size));
     cmd_columns_add(table, "%" PRIu32, info->timeline);
     cmd_columns_add(table, "%s", wal_format_lsn(info->start_lsn, lsn));
@@ -141,7 +136,7 @@ static void print_window(const struct survey_window *window, struct buffer *out)
     char from[CLOCK_TEXT_SIZE], to[CLOCK_TEXT_SIZE], run[CLOCK_COMPACT_SIZE];
     char lsn[WAL_LSN_TEXT_SIZE];
 
-    format_up(window->oldest->stop_time, from);
+    clock_format_local_up(window->oldest->stop_time, from);
     format_down(window->last_transaction, to);
     if (window->last_transaction - window->oldest->stop_time < 2 * CLOCK_SECOND) {
         /* Rounding would leave nothing between the two. */

@@ -2,6 +2,7 @@
 #include "pgvigil/expire.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -67,7 +68,7 @@ static char *describe_run(const struct runs_entry *entry, const char *what)
 
     return mem_printf("%s (run %s%s%s) is under way; if it was killed, it is waited for until %s",
                       what, layout_run_text(entry->run, id), entry->host[0] ? " on host " : "",
-                      entry->host, clock_format_local(entry->seen + RUNS_PATIENCE, until));
+                      entry->host, clock_format_local_up(entry->seen + RUNS_PATIENCE, until));
 }
 
 /* They have stored their begin notes and looked for ours, or look for it now: so at most one of us
@@ -156,7 +157,10 @@ static void describe_backup(const struct expire_inventory *inventory,
                                      .stop_time = info->stop_time,
                                      .stored_bytes = info->stored_bytes,
                                      .reasons = backup->reasons,
-                                     .holder = holder ? holder->run : 0};
+                                     .holder = holder ? holder->run : 0,
+                                     .held_until = holder ? holder->seen + RUNS_PATIENCE : 0};
+    if (holder)
+        snprintf(result->holder_host, sizeof(result->holder_host), "%s", holder->host);
     int64_t locked = inventory->locked[backup - inventory->retention.backups];
 
     if (backup->reasons != 0) {

@@ -1,7 +1,9 @@
 """A backup that was interrupted has not been in vain: the next one stores only what the packs of the first do not hold."""
 
 import contextlib
+import datetime
 import os
+import re
 import shutil
 import signal
 import time
@@ -174,6 +176,25 @@ def test_what_expire_has_marked_is_left_alone(quiet):
     quiet.pgvigil.run("expire")
     assert set(run_packs(quiet.repository)) == {second["run"]}, dead
     assert_whole(quiet, second, copy)
+
+
+def test_expire_tells_until_when_a_killed_run_counts(quiet):
+    """Nobody can see from outside that it is dead; and the end of the base is the moment that list shows."""
+    quiet.write_config({"retention": {"window": "30 d"}})
+    base = take(quiet)[0]["run"]
+    make_ballast(quiet, 40)
+    dead = kill(quiet, 1)
+    before = time.time()
+    text = quiet.pgvigil.run("expire", "--dry-run").stdout
+    told = re.search(rf"{base} .*needed by run {dead} on host {re.escape(os.uname().nodename)}, which is under way; "
+                     r"if it was killed, it is waited for until (\S+ \S+)\n", text)
+    assert told, text
+    until = datetime.datetime.fromisoformat(told[1])
+    (cluster,) = quiet.pgvigil.json("expire", "--dry-run")["repositories"][0]["clusters"]
+    held = datetime.datetime.fromisoformat(cluster["backups"][0]["held_until"].replace("Z", "+00:00"))
+    assert 0 <= (until - held).total_seconds() < 1 and 60 < until.timestamp() - before < 24 * 3600
+    finished = re.search(rf"{base} +(\S+ \S+?) ", quiet.pgvigil.run("list").stdout)[1]
+    assert re.search(rf"{base} +{re.escape(finished)} ", text), text
 
 
 @pytest.mark.directory  # where a test can make objects old
