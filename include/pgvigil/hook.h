@@ -18,8 +18,9 @@ bool hook_archive_command(const struct config *config, char **command, struct er
 char *hook_setting_value(const char *value);
 
 /* Which configuration an archive_command names that plainly is a call of pgvigil's archive-push: what it
- * has behind -c, or "" without that. NULL where this cannot be told: of scripts, and whatever the shell
- * would do more with than take off quotes. The caller frees it. */
+ * has behind -c. NULL where this cannot be told: without that, as the server's environment may have a
+ * PGVIGIL_CONFIG; of scripts, and whatever the shell would do more with than take off quotes. The caller
+ * frees it. */
 char *hook_configuration(const char *archive_command);
 
 /* The same for archive-get, called by `program`; repository and without (NULL-terminated) may be NULL.

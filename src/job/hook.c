@@ -105,7 +105,7 @@ static bool is_pgvigil(const char *program)
 char *hook_configuration(const char *archive_command)
 {
     struct buffer word = BUFFER_INIT;
-    char *name = mem_strdup("");
+    char *name = NULL;
     bool ok = take_word(&archive_command, &word) && is_pgvigil(buffer_text(&word));
     bool found = false;
 

@@ -11,7 +11,7 @@ static const struct {
 } commands[] = {
     {"/usr/bin/pgvigil -c /etc/pgvigil/main.conf archive-push \"%p\"", "/etc/pgvigil/main.conf"},
     {"pgvigil  -c\tmain -v archive-push %p", "main"},
-    {"pgvigil archive-push %p", ""},
+    {"pgvigil archive-push %p", NULL},
     {"pgvigil -c '/a b/$5.conf' archive-push %p", "/a b/$5.conf"},
     {"pgvigil -c \"/a b/\"'50%%'.conf archive-push %p 2>&1 | logger", "/a b/50%.conf"},
     {"pgvigil -c '' archive-push %p", ""},
