@@ -30,8 +30,13 @@ bool files_create(const char *path, const void *data, size_t length, mode_t mode
 
 /* Where what this process alone needs may lie: the environment's TMPDIR, or else /var/tmp. */
 const char *files_temporary_place(void);
-/* A new directory there. The caller removes it and frees *path. */
-bool files_temporary_directory(char **path, struct error *err);
+/* A new directory there, locked. The caller removes it, frees *path and closes *lock; where it is killed
+ * before, the next who makes one removes it. */
+bool files_temporary_directory(char **path, int *lock, struct error *err);
+/* Removes from a directory what killed processes have left: files and directories of ours whose names begin
+ * so, a minute old (as they are there for an instant before they are locked) and locked by nobody. Whatever
+ * cannot be removed is in nobody's way. */
+void files_temporary_sweep(const char *directory, const char *prefix);
 /* A file without a name in a directory, for reading and writing. The caller closes it. */
 bool files_temporary(const char *directory, int *fd, struct error *err);
 /* All of it, whoever made the file; to read behind its end is ERROR_SYSTEM. Any thread. */

@@ -1,11 +1,19 @@
 /* files_temporary.c - files without a name, which go with their last descriptor; a directory for some */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "pgvigil/files.h"
+
+#define PREFIX FILES_TEMPORARY "directory-"
+#define LEFT_BEHIND 60 /* seconds */
 
 const char *files_temporary_place(void)
 {
@@ -14,13 +22,53 @@ const char *files_temporary_place(void)
     return directory && directory[0] == '/' ? directory : "/var/tmp";
 }
 
-bool files_temporary_directory(char **path, struct error *err)
+static bool is_orphan(int directory, const char *name)
+{
+    int fd = openat(directory, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    struct stat status;
+
+    if (fd < 0)
+        return false;
+    bool orphan = fstat(fd, &status) == 0 && (S_ISREG(status.st_mode) || S_ISDIR(status.st_mode)) &&
+                  status.st_uid == geteuid() && time(NULL) - status.st_mtime > LEFT_BEHIND &&
+                  flock(fd, LOCK_EX | LOCK_NB) == 0;
+    close(fd);
+    return orphan;
+}
+
+void files_temporary_sweep(const char *directory, const char *prefix)
+{
+    DIR *entries = opendir(directory);
+    struct error ignored = ERROR_INIT;
+    struct dirent *entry;
+
+    if (!entries)
+        return;
+    while ((entry = readdir(entries))) {
+        char *path = files_join(directory, entry->d_name);
+
+        if (strncmp(entry->d_name, prefix, strlen(prefix)) == 0 &&
+            is_orphan(dirfd(entries), entry->d_name))
+            (void)!files_remove_tree(path, &ignored);
+        free(path);
+    }
+    closedir(entries);
+}
+
+bool files_temporary_directory(char **path, int *lock, struct error *err)
 {
     const char *place = files_temporary_place();
 
-    *path = files_join(place, FILES_TEMPORARY "XXXXXX");
-    if (mkdtemp(*path))
-        return true;
+    files_temporary_sweep(place, PREFIX);
+    *path = files_join(place, PREFIX "XXXXXX");
+    if (mkdtemp(*path)) {
+        *lock = open(*path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (*lock >= 0 && flock(*lock, LOCK_EX) == 0)
+            return true;
+        if (*lock >= 0)
+            close(*lock);
+        rmdir(*path);
+    }
     error_set_errno(err, "could not make a temporary directory in \"%s\"", place);
     free(*path);
     *path = NULL;

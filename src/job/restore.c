@@ -6,6 +6,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "job/restore_blocks.h"
 #include "job/restore_config.h"
@@ -48,6 +49,7 @@ struct restoring {
     uint64_t kept;   /* bytes that were there */
     char *wal_aside; /* or NULL */
     char *temporary; /* a directory in place of the state directory, or NULL */
+    int temporary_lock;
 };
 
 static bool is_left_out(const struct restore_request *request, const char *name)
@@ -235,7 +237,8 @@ static bool fetch_manifest(struct restoring *restoring, struct error *err)
 {
     const struct backup_info *backup = restoring->choice.backup;
 
-    if (restoring->config->stateless && !files_temporary_directory(&restoring->temporary, err))
+    if (restoring->config->stateless &&
+        !files_temporary_directory(&restoring->temporary, &restoring->temporary_lock, err))
         return false;
     return manifest_fetch(restoring->repository, backup->run, backup->manifest_sha256,
                           restoring->temporary ? restoring->temporary
@@ -363,8 +366,11 @@ static void remove_temporary(struct restoring *restoring)
 {
     struct error err = ERROR_INIT;
 
-    if (restoring->temporary && !files_remove_tree(restoring->temporary, &err))
+    if (!restoring->temporary)
+        return;
+    if (!files_remove_tree(restoring->temporary, &err))
         log_error(LOG_WARNING, &err);
+    close(restoring->temporary_lock);
     free(restoring->temporary);
 }
 

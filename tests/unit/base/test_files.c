@@ -2,6 +2,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <sched.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
@@ -34,6 +35,51 @@ static int count_entries(const char *path)
     closedir(stream);
     return count - 2; /* without "." and ".." */
 }
+
+static void make_old(const char *path)
+{
+    const struct timespec long_ago[2] = {{.tv_sec = 1000000000}, {.tv_sec = 1000000000}};
+
+    ck_assert_int_eq(utimensat(AT_FDCWD, path, long_ago, 0), 0);
+}
+
+/* Of a killed process, not of one that lives; nor anything of another name. */
+START_TEST(test_a_temporary_directory_that_was_left)
+{
+    static const char *const others[] = {"directory-", ".pgvigil-x", "x.pgvigil-directory-"};
+    char *left, *living, *young, *mine, *below;
+    int left_lock, living_lock, lock;
+
+    setenv("TMPDIR", fixture_directory, 1);
+    OK(files_temporary_directory(&left, &left_lock, &err));
+    below = files_join(left, "tmp/deep");
+    OK(files_make_directories(below, &err));
+    OK(files_temporary_directory(&living, &living_lock, &err));
+    for (size_t i = 0; i < 3; i++) {
+        ck_assert_int_eq(mkdir(fixture_path(others[i]), 0700), 0);
+        make_old(fixture_path(others[i]));
+    }
+    close(left_lock);
+    OK(files_temporary_directory(&young, &lock, &err));
+    ck_assert_int_eq(access(left, F_OK), 0); /* made just now */
+    close(lock);
+    make_old(left);
+    make_old(living);
+    OK(files_temporary_directory(&mine, &lock, &err));
+    ck_assert_int_ne(access(left, F_OK), 0);
+    ck_assert_int_eq(access(living, F_OK), 0);
+    ck_assert_int_eq(access(mine, F_OK), 0);
+    for (size_t i = 0; i < 3; i++)
+        ck_assert_int_eq(access(fixture_path(others[i]), F_OK), 0);
+    close(lock);
+    close(living_lock);
+    free(left);
+    free(living);
+    free(young);
+    free(mine);
+    free(below);
+}
+END_TEST
 
 START_TEST(test_write_and_read)
 {
@@ -423,6 +469,7 @@ Suite *files_suite(void)
     tcase_add_test(tests, test_pread_uncached);
     tcase_add_test(tests, test_pread_uncached_without_kernel);
     tcase_add_test(tests, test_pread_errors);
+    tcase_add_test(tests, test_a_temporary_directory_that_was_left);
     suite_add_tcase(suite, tests);
     return suite;
 }
