@@ -12,6 +12,7 @@
 #include "pgvigil/layout.h"
 #include "pgvigil/log.h"
 #include "pgvigil/mem.h"
+#include "pgvigil/process.h"
 #include "pgvigil/workers.h"
 
 #define OPENING (20 * CLOCK_SECOND)
@@ -27,6 +28,20 @@ char *cmd_list_segment(const struct survey *survey, uint32_t timeline, uint64_t 
     return wal_segment_name(timeline, number, survey->wal.segment_size, text);
 }
 
+bool cmd_list_is_verified(const struct known_damage *known, const struct backup_info *info)
+{
+    return info->stop_time <= known->looked;
+}
+
+/* Without it this knows less, and says that nothing was verified. */
+static void read_known(struct repository *repository, struct known_damage *known)
+{
+    struct error err = ERROR_INIT;
+
+    if (!known_damage_read(repository, known, &err))
+        log_error(LOG_WARNING, &err);
+}
+
 static bool read_surveys(struct repository *repository, struct list_repository *entry,
                          struct error *err)
 {
@@ -37,9 +52,12 @@ static bool read_surveys(struct repository *repository, struct list_repository *
     if (!repository_system_identifiers(repository, &identifiers, &count, err))
         return false;
     entry->surveys = mem_calloc(count, sizeof(struct survey *));
+    entry->known = mem_calloc(count, sizeof(*entry->known));
     for (size_t i = 0; ok && i < count; i++) {
         repository_select(repository, identifiers[i]);
         ok = survey_read(repository, &entry->surveys[i], err);
+        if (ok)
+            read_known(repository, &entry->known[i]);
         entry->count += ok;
     }
     free(identifiers);
@@ -179,9 +197,12 @@ static bool choose(const struct config *config, const struct request *request, s
 static void free_list(struct list *list)
 {
     for (size_t i = 0; i < list->count; i++) {
-        for (size_t j = 0; j < list->repositories[i].count; j++)
+        for (size_t j = 0; j < list->repositories[i].count; j++) {
             survey_free(list->repositories[i].surveys[j]);
+            known_damage_free(&list->repositories[i].known[j]);
+        }
         free(list->repositories[i].surveys);
+        free(list->repositories[i].known);
         repository_close(list->repositories[i].repository);
     }
     free(list->repositories);
@@ -203,20 +224,15 @@ static bool print(const struct list *list, const struct request *request, struct
 }
 
 /* A backup that lacks WAL is of no use, whatever its own objects are like. */
-static void log_incomplete(const struct list_repository *entry, const struct survey *survey,
-                           const struct survey_backup *backup)
+static void log_incomplete(const struct survey_backup *backup, const struct error *subject)
 {
     const struct backup_info *info = backup->info;
-    char run[CLOCK_COMPACT_SIZE], segment[WAL_NAME_SIZE];
     struct error err = ERROR_INIT;
+    char segment[WAL_NAME_SIZE];
 
     wal_segment_name(info->timeline, backup->missing, info->wal_segment_size, segment);
-    error_set(
-        &err, ERROR_INTEGRITY,
-        "backup %s of cluster %llu in repository \"%s\" cannot be restored: WAL segment %s is "
-        "missing",
-        layout_run_text(info->run, run), (unsigned long long)survey->system_identifier,
-        entry->config->name, segment);
+    error_set(&err, ERROR_INTEGRITY, "WAL segment %s is missing", segment);
+    error_context(&err, "%s", subject->message);
     log_error(LOG_ERROR, &err);
 }
 
@@ -231,6 +247,63 @@ static void doubt_name(const struct list_repository *entry)
         log_error(LOG_WARNING, &err);
 }
 
+/* What verify found may have been mended since, by whom this host does not know. */
+static void log_damaged(const struct list *list, const struct list_repository *entry,
+                        const struct known_damage *known, uint64_t objects,
+                        const struct error *subject)
+{
+    struct error err = ERROR_INIT;
+    char when[CLOCK_TEXT_SIZE], *path = process_quote(list->config->path);
+
+    error_set(&err, ERROR_INTEGRITY,
+              "verify found %llu object%s damaged or missing that it needs, on %s",
+              (unsigned long long)objects, objects == 1 ? "" : "s",
+              clock_format_local(known->looked / CLOCK_SECOND * CLOCK_SECOND, when));
+    error_context(&err, "%s", subject->message);
+    error_hint(
+        &err,
+        "`pgvigil -c %s verify --repository %s` looks again, and says which, what that costs "
+        "and what to do",
+        path, entry->config->name);
+    log_error(LOG_ERROR, &err);
+    free(path);
+}
+
+/* Says why a backup cannot be restored, as far as that is known. */
+static bool judge_backup(const struct list *list, const struct list_repository *entry,
+                         size_t cluster, const struct survey_backup *backup)
+{
+    const struct known_damage *known = &entry->known[cluster];
+    const uint64_t damaged = known_damage_of(known, backup->info->run);
+    struct error subject = ERROR_INIT;
+    char run[CLOCK_COMPACT_SIZE];
+
+    if (backup->wal_complete && damaged == 0)
+        return true;
+    error_set(&subject, ERROR_INTEGRITY,
+              "backup %s of cluster %llu in repository \"%s\" cannot be restored",
+              layout_run_text(backup->info->run, run),
+              (unsigned long long)entry->surveys[cluster]->system_identifier, entry->config->name);
+    if (!backup->wal_complete)
+        log_incomplete(backup, &subject);
+    else
+        log_damaged(list, entry, known, damaged, &subject);
+    return false;
+}
+
+static bool judge_cluster(const struct list *list, const struct list_repository *entry,
+                          size_t cluster)
+{
+    const struct survey *survey = entry->surveys[cluster];
+    bool sound = survey->damage_count == 0;
+
+    for (size_t i = 0; i < survey->damage_count; i++)
+        log_error(LOG_ERROR, &survey->damage[i]);
+    for (size_t i = 0; i < survey->catalog->count; i++)
+        sound = judge_backup(list, entry, cluster, &survey->backups[i]) && sound;
+    return sound;
+}
+
 /* Damage that was found outweighs a repository that could not be reached. */
 static int judge(const struct list *list)
 {
@@ -239,20 +312,9 @@ static int judge(const struct list *list)
     for (size_t i = 0; i < list->count; i++) {
         const struct list_repository *entry = &list->repositories[i];
 
-        for (size_t j = 0; j < entry->count; j++) {
-            const struct survey *survey = entry->surveys[j];
-
-            for (size_t k = 0; k < survey->damage_count; k++) {
-                log_error(LOG_ERROR, &survey->damage[k]);
+        for (size_t j = 0; j < entry->count; j++)
+            if (!judge_cluster(list, entry, j))
                 status = error_exit_code(ERROR_INTEGRITY);
-            }
-            for (size_t k = 0; k < survey->catalog->count; k++) {
-                if (survey->backups[k].wal_complete)
-                    continue;
-                log_incomplete(entry, survey, &survey->backups[k]);
-                status = error_exit_code(ERROR_INTEGRITY);
-            }
-        }
         if (entry->error.code == ERROR_NONE && entry->count == 0)
             doubt_name(entry);
         if (entry->error.code != ERROR_NONE) {
@@ -297,8 +359,12 @@ int cmd_list(const char *config_name, int argc, char **argv)
             "each repository is behind the others.",
         .table = table,
         .notes =
-            "Exit status: 0, also with gaps in the WAL; 3 if a repository could not be read; 4 "
-            "if something in it is damaged or a backup lacks WAL that it needs."};
+            "Packs are not read: that is for verify. What the last verify on this host found is "
+            "shown.\n\nExit status: 0, also with gaps in the WAL; 3 if a repository could not be "
+            "read; 4 if something\nthat is read here is damaged, or a backup cannot be restored, "
+            "as "
+            "it lacks WAL or verify on this\nhost found something that it needs damaged or "
+            "missing."};
     struct error err = ERROR_INIT;
     struct config *config;
     int status;

@@ -6,6 +6,7 @@
 
 #include "pgvigil/buffer.h"
 #include "pgvigil/config.h"
+#include "pgvigil/known_damage.h"
 #include "pgvigil/lag.h"
 #include "pgvigil/repository.h"
 #include "pgvigil/survey.h"
@@ -13,7 +14,8 @@
 struct list_repository {
     const struct config_repository *config;
     char id[REPOSITORY_ID_SIZE];
-    struct survey **surveys; /* one for each system identifier, ascending */
+    struct survey **surveys;    /* one for each system identifier, ascending */
+    struct known_damage *known; /* of each: what this host's verify found */
     size_t count;
     size_t owed;   /* WAL files that were pushed while it could not be reached */
     bool compared; /* with others, which lag tells of: of all its system identifiers */
@@ -31,6 +33,9 @@ struct list {
 /* "000000010000000000000003" of a survey's segment size; valid until the buffer is used again. */
 char *cmd_list_segment(const struct survey *survey, uint32_t timeline, uint64_t number,
                        char text[WAL_NAME_SIZE]);
+
+/* Has verify looked at this backup? */
+bool cmd_list_is_verified(const struct known_damage *known, const struct backup_info *info);
 
 /* Append everything. Times are local in the one, UTC in the other. */
 void cmd_list_text(const struct list *list, struct buffer *out);

@@ -42,8 +42,9 @@ static json_t *segment_of(uint32_t timeline, uint64_t number, uint32_t segment_s
     return json_out_text(wal_segment_name(timeline, number, segment_size, text));
 }
 
-static json_t *make_backup(const struct survey_backup *backup)
+static json_t *make_backup(const struct survey_backup *backup, const struct known_damage *known)
 {
+    const bool verified = cmd_list_is_verified(known, backup->info);
     const struct backup_info *info = backup->info;
     json_t *object = json_out_object();
 
@@ -69,6 +70,9 @@ static json_t *make_backup(const struct survey_backup *backup)
                  backup->wal_complete
                      ? json_null()
                      : segment_of(info->timeline, backup->missing, info->wal_segment_size));
+    json_out_put(object, "verified", verified ? moment_of(known->looked) : json_null());
+    json_out_put(object, "damaged_objects",
+                 verified ? count(known_damage_of(known, info->run)) : json_null());
     return object;
 }
 
@@ -139,7 +143,7 @@ static json_t *make_window(const struct survey_window *window)
     return object;
 }
 
-static json_t *make_cluster(const struct survey *survey)
+static json_t *make_cluster(const struct survey *survey, const struct known_damage *known)
 {
     json_t *object = json_out_object(), *backups = json_out_array(), *windows = json_out_array();
     json_t *damage = json_out_array();
@@ -147,7 +151,7 @@ static json_t *make_cluster(const struct survey *survey)
 
     snprintf(identifier, sizeof(identifier), "%" PRIu64, survey->system_identifier);
     for (size_t i = 0; i < survey->catalog->count; i++)
-        json_out_add(backups, make_backup(&survey->backups[i]));
+        json_out_add(backups, make_backup(&survey->backups[i], known));
     for (size_t i = 0; i < survey->window_count; i++)
         json_out_add(windows, make_window(&survey->windows[i]));
     for (size_t i = 0; i < survey->damage_count; i++)
@@ -180,7 +184,7 @@ static json_t *make_repository(const struct list_repository *entry)
     bool failed = entry->error.code != ERROR_NONE;
 
     for (size_t i = 0; i < entry->count; i++)
-        json_out_add(clusters, make_cluster(entry->surveys[i]));
+        json_out_add(clusters, make_cluster(entry->surveys[i], &entry->known[i]));
     json_out_put(object, "name", json_out_text(entry->config->name));
     json_out_put(object, "url", json_out_text(entry->config->url));
     json_out_put(object, "id", entry->id[0] ? json_out_text(entry->id) : json_null());

@@ -17,11 +17,31 @@ static char *format_down(int64_t moment, char text[CLOCK_TEXT_SIZE])
     return clock_format_local(moment / CLOCK_SECOND * CLOCK_SECOND, text);
 }
 
-static void add_backup(struct cmd_columns *table, const struct survey_backup *backup)
+static void add_errors(struct cmd_columns *table, const struct survey_backup *backup,
+                       const struct known_damage *known)
+{
+    const struct backup_info *info = backup->info;
+    const uint64_t damaged = known_damage_of(known, info->run);
+    char segment[WAL_NAME_SIZE];
+
+    if (!backup->wal_complete)
+        cmd_columns_add(
+            table, "cannot be restored: no %s",
+            wal_segment_name(info->timeline, backup->missing, info->wal_segment_size, segment));
+    else if (damaged > 0)
+        cmd_columns_add(table, "cannot be restored: %" PRIu64 " damaged", damaged);
+    else if (info->page_errors > 0)
+        cmd_columns_add(table, "%" PRIu64 " damaged page%s", info->page_errors,
+                        info->page_errors == 1 ? "" : "s");
+    else
+        cmd_columns_add(table, "none");
+}
+
+static void add_backup(struct cmd_columns *table, const struct survey_backup *backup,
+                       const struct known_damage *known)
 {
     const struct backup_info *info = backup->info;
     char text[CLOCK_TEXT_SIZE], size[UNITS_TEXT_SIZE], lsn[WAL_LSN_TEXT_SIZE];
-    char segment[WAL_NAME_SIZE];
     int64_t took = info->stop_time - info->start_time;
 
     cmd_columns_add(table, "%s", layout_run_text(info->run, text));
@@ -32,19 +52,33 @@ static void add_backup(struct cmd_columns *table, const struct survey_backup *ba
     cmd_columns_add(table, "%s", wal_format_lsn(info->stop_lsn, lsn));
     cmd_columns_add(table, "%s", units_format_size(info->database_bytes, size));
     cmd_columns_add(table, "%s", units_format_size(info->stored_bytes, size));
-    if (!backup->wal_complete)
-        cmd_columns_add(
-            table, "cannot be restored: no %s",
-            wal_segment_name(info->timeline, backup->missing, info->wal_segment_size, segment));
-    else if (info->page_errors > 0)
-        cmd_columns_add(table, "%" PRIu64 " damaged page%s", info->page_errors,
-                        info->page_errors == 1 ? "" : "s");
-    else
-        cmd_columns_add(table, "none");
+    add_errors(table, backup, known);
     cmd_columns_add(table, "%s", backup->kept ? "kept" : backup->expiring ? "expiring" : "");
 }
 
-static void print_backups(const struct survey *survey, struct buffer *out)
+/* When, and what else was found: what concerns a backup is beside it. */
+static void print_verified(const struct known_damage *known, struct buffer *out)
+{
+    char when[CLOCK_TEXT_SIZE];
+    uint64_t objects = 0;
+
+    for (size_t i = 0; i < known->count; i++)
+        objects += known->findings[i].count;
+    if (known->looked == 0)
+        buffer_append_string(out, "    never verified by this host: \"pgvigil verify\" does\n");
+    else if (objects == 0)
+        buffer_append_format(out, "    nothing was wrong when this host verified on %s\n",
+                             format_down(known->looked, when));
+    else
+        buffer_append_format(out,
+                             "    %" PRIu64 " object%s damaged or missing when this host verified "
+                             "on %s\n",
+                             objects, objects == 1 ? " was" : "s were",
+                             format_down(known->looked, when));
+}
+
+static void print_backups(const struct survey *survey, const struct known_damage *known,
+                          struct buffer *out)
 {
     static const char *const titles[] = {"ID",   "FINISHED", "TOOK",   "TIMELINE", "START",
                                          "STOP", "DATABASE", "STORED", "ERRORS",   ""};
@@ -61,8 +95,9 @@ static void print_backups(const struct survey *survey, struct buffer *out)
     for (size_t i = 0; i < table.columns; i++)
         cmd_columns_add(&table, "%s", titles[i]);
     for (size_t i = 0; i < survey->catalog->count; i++)
-        add_backup(&table, &survey->backups[i]);
+        add_backup(&table, &survey->backups[i], known);
     cmd_columns_print(&table, out);
+    print_verified(known, out);
 }
 
 static void add_range(struct cmd_columns *table, const struct survey *survey,
@@ -165,7 +200,8 @@ static void print_windows(const struct survey *survey, struct buffer *out)
         buffer_append_string(out, "    nothing\n");
 }
 
-static void print_survey(const struct survey *survey, struct buffer *out)
+static void print_survey(const struct survey *survey, const struct known_damage *known,
+                         struct buffer *out)
 {
     const struct catalog *catalog = survey->catalog;
 
@@ -174,7 +210,7 @@ static void print_survey(const struct survey *survey, struct buffer *out)
         buffer_append_format(out, ", PostgreSQL %d",
                              catalog->backups[catalog->count - 1]->version_num / 10000);
     buffer_append_string(out, "\n");
-    print_backups(survey, out);
+    print_backups(survey, known, out);
     print_wal(survey, out);
     print_windows(survey, out);
     if (survey->damage_count > 0)
@@ -206,7 +242,7 @@ static void print_repository(const struct list *list, const struct list_reposito
 {
     buffer_append_format(out, "Repository %s (%s)\n", entry->config->name, entry->config->url);
     for (size_t i = 0; i < entry->count; i++)
-        print_survey(entry->surveys[i], out);
+        print_survey(entry->surveys[i], &entry->known[i], out);
     if (entry->compared)
         print_lag(&entry->lag, out);
     if (entry->owed > 0)

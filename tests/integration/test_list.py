@@ -215,3 +215,41 @@ def test_full_output(site):
     done = subprocess.run(["sh", "-c", 'exec "$@" > /dev/full', "-", *map(str, site.pgvigil.command), "list"],
                           stderr=subprocess.PIPE, text=True, check=False)
     assert done.returncode == 3 and "standard output" in done.stderr
+
+
+@pytest.mark.alone
+@pytest.mark.directory
+def test_what_verify_found(site):
+    """Of each backup, until verify finds it mended; of those that came later nothing is known."""
+    site.backup()
+    first = only_backup(site)["run"]
+    done = site.pgvigil.run("list")
+    assert "never verified by this host" in done.stdout
+    _, cluster = listed(site)
+    assert [(b["verified"], b["damaged_objects"]) for b in cluster["backups"]] == [(None, None)]
+    site.pgvigil.run("verify")
+    assert "nothing was wrong when this host verified on" in site.pgvigil.run("list").stdout
+    pack = next(site.repository.glob(f"*/*/pack/{first}/*"))
+    away = pack.with_name("away")
+    pack.rename(away)
+    assert site.pgvigil.run("list").stderr == ""
+    site.pgvigil.run("verify", check=4)
+    site.pgvigil.run("backup", "--full")
+    done = site.pgvigil.run("list", check=4)
+    assert "cannot be restored: 1 damaged" in done.stdout and "1 object was damaged or missing when" in done.stdout
+    assert max(map(len, done.stdout.splitlines())) < 160
+    assert_says(done, f"backup {first} of cluster", "verify found 1 object damaged or missing that it needs",
+                f"`pgvigil -c '{site.config}' verify --repository local`")
+    assert done.stderr.count("error:") == 1
+    _, cluster = listed(site, check=4)
+    early, late = cluster["backups"]
+    assert early["damaged_objects"] == 1 and moment(early["verified"]) > moment(early["stop_time"])
+    assert (late["verified"], late["damaged_objects"]) == (None, None)
+    away.rename(pack)
+    site.pgvigil.run("verify")
+    _, cluster = listed(site)
+    assert [b["damaged_objects"] for b in cluster["backups"]] == [0, 0]
+    (known,) = (site.state_dir / "damage").iterdir()
+    known.write_text("nothing")
+    done = site.pgvigil.run("list")
+    assert f'warning: "{known}" is damaged' in done.stderr and "never verified by this host" in done.stdout
