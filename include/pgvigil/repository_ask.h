@@ -13,7 +13,8 @@ typedef bool (*repository_fn)(struct repository *repository, void *context, stru
 /*
  * Asks this one by fn and, where it fails for a reason of its own (missing, damaged, out of reach), its
  * siblings one after the other; a warning tells when one of them had to help out. Who was out of reach
- * is asked last from then on. When all fail the error of the first that was asked stands.
+ * is asked last from then on. When all fail the error of the first that was asked stands, and its detail
+ * has what the others said.
  */
 bool repository_ask(struct repository *repository, repository_fn fn, void *context,
                     struct error *err);

@@ -21,6 +21,7 @@
 struct verifying {
     const struct config *config;
     const struct verify_request *request;
+    struct verify_result *result;
     struct verify_memory *memory;
     int jobs;
 };
@@ -177,14 +178,88 @@ static bool check_all(struct verify_walk *walk, struct repository *siblings, str
 }
 
 /* For backup and list. Without it they know no more than before. */
-static void make_known(const struct verify_walk *walk)
+static void make_known(const struct verify_walk *walk, const struct repository *repository,
+                       const struct verify_cluster *result)
 {
     struct error err = ERROR_INIT;
 
-    if (known_damage_write(walk->repository, walk->now, walk->result, &err))
+    if (known_damage_write(repository, walk->now, result, &err))
         return;
     error_context(&err, "could not note what is damaged");
     log_error(LOG_WARNING, &err);
+}
+
+static struct verify_finding *find_finding(const struct verify_cluster *cluster, const char *object)
+{
+    for (size_t i = 0; i < cluster->finding_count; i++)
+        if (strcmp(cluster->findings[i].object, object) == 0)
+            return &cluster->findings[i];
+    return NULL;
+}
+
+/* The same cluster in that repository, if it has been verified before this one. */
+static struct verify_cluster *find_done(const struct verifying *verifying,
+                                        const struct verify_walk *walk,
+                                        const struct config_repository *config)
+{
+    const struct verify_result *result = verifying->result;
+
+    for (size_t i = 0; i < result->repository_count; i++)
+        for (size_t j = 0; result->repositories[i].config == config &&
+                           result->repositories[i].error.code == ERROR_NONE &&
+                           j < result->repositories[i].cluster_count;
+             j++)
+            if (result->repositories[i].clusters[j].system_identifier ==
+                walk->result->system_identifier)
+                return &result->repositories[i].clusters[j];
+    return NULL;
+}
+
+/* What was sound, or not read, when its repository was verified, and is damaged by now: it costs there what
+ * it costs here. */
+static void add_doubt(const struct verify_walk *walk, const struct verify_doubt *doubt,
+                      struct verify_cluster *cluster)
+{
+    const struct verify_finding *here = find_finding(walk->result, doubt->object);
+    struct verify_finding *there;
+
+    if (here == NULL || find_finding(cluster, doubt->object) != NULL)
+        return;
+    cluster->findings = mem_grow(cluster->findings, cluster->finding_count,
+                                 &cluster->finding_capacity, sizeof *cluster->findings);
+    there = &cluster->findings[cluster->finding_count++];
+    *there = (struct verify_finding){.fault = VERIFY_DAMAGED,
+                                     .kind = here->kind,
+                                     .object = mem_strdup(doubt->object),
+                                     .count = 1,
+                                     .why = mem_strdup(doubt->why)};
+    for (size_t i = 0; i < here->backup_count; i++)
+        verify_walk_cost(there, here->backups[i]);
+    there->lost = mem_calloc(here->lost_count, sizeof *there->lost);
+    for (; there->lost_count < here->lost_count; there->lost_count++)
+        there->lost[there->lost_count] = here->lost[there->lost_count];
+    sort_findings(cluster);
+}
+
+/* Copies of what is damaged here that are damaged, too. */
+static void settle_doubts(const struct verifying *verifying, struct verify_walk *walk,
+                          const struct repository *siblings)
+{
+    for (const struct repository *one = siblings; one != NULL; one = one->sibling) {
+        struct verify_cluster *cluster = find_done(verifying, walk, one->config);
+        const size_t before = cluster != NULL ? cluster->finding_count : 0;
+
+        for (size_t i = 0; cluster != NULL && i < walk->doubt_count; i++)
+            if (walk->doubts[i].config == one->config)
+                add_doubt(walk, &walk->doubts[i], cluster);
+        if (cluster != NULL && cluster->finding_count > before)
+            make_known(walk, one, cluster);
+    }
+    for (size_t i = 0; i < walk->doubt_count; i++) {
+        free(walk->doubts[i].object);
+        free(walk->doubts[i].why);
+    }
+    free(walk->doubts);
 }
 
 /* The cluster that is selected. */
@@ -206,7 +281,8 @@ static bool verify_cluster(struct verifying *verifying, struct repository *repos
     pthread_mutex_init(&walk.mutex, NULL);
     ok = check_all(&walk, siblings, err);
     if (ok)
-        make_known(&walk);
+        make_known(&walk, repository, result);
+    settle_doubts(verifying, &walk, siblings);
     if (walk.memory != NULL && !verify_memory_flush(walk.memory, &ignored))
         log_error(LOG_WARNING, &ignored);
     sort_findings(result);
@@ -300,6 +376,7 @@ bool verify_run(const struct config *config, const struct verify_request *reques
 {
     struct verifying verifying = {.config = config,
                                   .request = request,
+                                  .result = result,
                                   .jobs = request->jobs > 0 ? request->jobs : config->backup.jobs};
     struct lock *lock;
 

@@ -95,6 +95,7 @@ static void remember(const struct verify_memory_row *row, void *context)
         return;
     }
     entry->remembered = true;
+    entry->suspect = entry->suspect || row->checked == 0;
     memcpy(entry->sha256, row->sha256, sizeof entry->sha256);
     if (entry->size == row->size && row->checked > 0 && row->checked <= walk->now)
         entry->checked = row->checked;

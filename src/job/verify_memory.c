@@ -20,6 +20,7 @@ struct verify_memory {
     sqlite3 *database;
     sqlite3_stmt *note;
     sqlite3_stmt *forget;
+    sqlite3_stmt *doubt;
     size_t waiting; /* rows written since the last flush */
     int64_t flushed;
 };
@@ -81,15 +82,18 @@ static bool set_up(struct verify_memory *memory, struct error *err)
            prepare(memory, "INSERT OR REPLACE INTO checked VALUES(?1, ?2 || ?3, ?4, ?5, ?6)",
                    &memory->note, err) &&
            prepare(memory, "DELETE FROM checked WHERE repository = ?1 AND object = ?2 || ?3",
-                   &memory->forget, err);
+                   &memory->forget, err) &&
+           prepare(memory, "UPDATE checked SET at = 0 WHERE repository = ?1 AND object = ?2 || ?3",
+                   &memory->doubt, err);
 }
 
 static void close_database(struct verify_memory *memory)
 {
     sqlite3_finalize(memory->note);
     sqlite3_finalize(memory->forget);
+    sqlite3_finalize(memory->doubt);
     sqlite3_close(memory->database);
-    memory->note = memory->forget = NULL;
+    memory->note = memory->forget = memory->doubt = NULL;
     memory->database = NULL;
 }
 
@@ -227,6 +231,13 @@ bool verify_memory_forget(struct verify_memory *memory, const char *repository, 
 {
     bind_name(memory->forget, repository, prefix, object);
     return finish(memory, memory->forget, err);
+}
+
+bool verify_memory_doubt(struct verify_memory *memory, const char *repository, const char *prefix,
+                         const char *object, struct error *err)
+{
+    bind_name(memory->doubt, repository, prefix, object);
+    return finish(memory, memory->doubt, err);
 }
 
 bool verify_memory_flush(struct verify_memory *memory, struct error *err)

@@ -32,11 +32,14 @@ typedef void (*verify_memory_fn)(const struct verify_memory_row *row, void *cont
 bool verify_memory_each(struct verify_memory *memory, const char *repository, const char *prefix,
                         verify_memory_fn fn, void *context, struct error *err);
 
-/* Both are durable at the latest when verify_memory_flush has returned. */
+/* All are durable at the latest when verify_memory_flush has returned. */
 bool verify_memory_note(struct verify_memory *memory, const char *repository, const char *prefix,
                         const struct verify_memory_row *row, struct error *err);
 bool verify_memory_forget(struct verify_memory *memory, const char *repository, const char *prefix,
                           const char *object, struct error *err);
+/* Something is wrong with an object, if it is known at all: it is no longer sound. */
+bool verify_memory_doubt(struct verify_memory *memory, const char *repository, const char *prefix,
+                         const char *object, struct error *err);
 bool verify_memory_flush(struct verify_memory *memory, struct error *err);
 
 #endif

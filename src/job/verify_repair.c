@@ -7,6 +7,7 @@
 #include "job/verify_object.h"
 #include "job/verify_wal.h"
 #include "pgvigil/layout.h"
+#include "pgvigil/log.h"
 #include "pgvigil/mem.h"
 #include "pgvigil/object_copy.h"
 #include "pgvigil/process.h"
@@ -21,14 +22,39 @@ struct repairing {
     struct verify_reader *reader;
 };
 
+/* The sibling's object is wrong, too: its own verification is to see to that, if it is still to come. */
+static void doubt(struct verify_walk *walk, const struct repository *sibling, const char *object,
+                  const struct error *why)
+{
+    struct error err = ERROR_INIT;
+
+    walk->doubts =
+        mem_grow(walk->doubts, walk->doubt_count, &walk->doubt_capacity, sizeof *walk->doubts);
+    walk->doubts[walk->doubt_count++] = (struct verify_doubt){
+        .config = sibling->config, .object = mem_strdup(object), .why = mem_strdup(why->message)};
+    if (walk->memory != NULL &&
+        !verify_memory_doubt(walk->memory, sibling->id, sibling->prefix, object, &err))
+        log_error(LOG_WARNING, &err);
+}
+
 /* Is the sibling's object the one that belongs here? `wanted` is what the lists of packs, or this host's
  * memory, say of it. */
 static bool prove_copy(const struct repairing *repairing, struct repository *sibling,
                        const struct verify_entry *wanted, struct error *err)
 {
     struct verify_entry entry = *wanted;
+    struct error why = ERROR_INIT;
 
-    return verify_object_read(sibling, &entry, repairing->reader, err);
+    if (verify_object_read(sibling, &entry, repairing->reader, err))
+        return true;
+    if (err->code != ERROR_INTEGRITY)
+        return false;
+    entry = *wanted;
+    entry.remembered = false; /* who differs from what was here may be right in its own place */
+    if (!verify_object_read(sibling, &entry, repairing->reader, &why) &&
+        why.code == ERROR_INTEGRITY)
+        doubt(repairing->walk, sibling, wanted->name, &why);
+    return false;
 }
 
 /* Removes the object if it is damaged; what another repair has put right meanwhile stays. */

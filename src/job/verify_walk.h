@@ -35,6 +35,13 @@ struct verify_entry {
     uint32_t frames; /* 0: they are not */
 };
 
+/* A copy in another repository that turned out to be damaged when it was to be used for a repair. */
+struct verify_doubt {
+    const struct config_repository *config;
+    char *object;
+    char *why;
+};
+
 struct verify_walk {
     const struct config *config;
     const struct verify_request *request;
@@ -48,6 +55,8 @@ struct verify_walk {
     struct survey *survey;
     struct verify_owed owed; /* when the survey was made */
     struct verify_blocks *blocks;
+    struct verify_doubt *doubts;
+    size_t doubt_count, doubt_capacity;
     pthread_mutex_t mutex; /* guards result and memory while objects are read */
 };
 

@@ -30,6 +30,14 @@ static struct repository **order_of(struct repository *repository, size_t *count
     return order;
 }
 
+/* Why another one could not help out, beside the error of the first. */
+static void tell_other(const struct error *why, struct error *err)
+{
+    const struct error said = *err;
+
+    error_detail(err, "%s%s%s", said.detail, said.detail[0] != '\0' ? "; " : "", why->message);
+}
+
 bool repository_ask(struct repository *repository, repository_fn fn, void *context,
                     struct error *err)
 {
@@ -50,6 +58,8 @@ bool repository_ask(struct repository *repository, repository_fn fn, void *conte
         others_may = own_failure(&why);
         if (!ok && (i == 0 || !others_may))
             *err = why;
+        else if (!ok)
+            tell_other(&why, err);
     }
     if (ok)
         error_clear(err);

@@ -439,6 +439,32 @@ def test_repair_of_what_both_have_wrong(site):
     assert found["repair_error"] == "no other repository has it"
 
 
+@pytest.mark.parametrize("due", ("west", "east"))
+def test_repair_that_meets_a_damaged_copy(site, due):
+    """Both were sound; one has its turn to be read: of the other, verified before or after it, that is told as well."""
+    pack = some(site, rf"pack/{site.second}/")[0]
+    site.pgvigil.run("verify")
+    for place in site.places.values():
+        replace(place, pack, flipped(site.whole[pack]))
+    ids = {one["name"]: one["id"] for one in site.pgvigil.json("list")["repositories"]}
+    with sqlite3.connect(site.state_dir / "verify.sqlite") as memory:
+        memory.execute("update checked set at = 0 where repository = ? and object like ?",
+                       (ids[due], f"%{keys.called(pack.split('/', 2)[2])}"))
+    memory.close()
+    result = site.pgvigil.json("verify", "--repair", check=4)
+    west, east = ([(one["object"], one["fault"], one["repaired"], one["lost_backups"], one["lost_moments"])
+                   for one in cluster_of(result, name)["findings"]] for name in ("west", "east"))
+    assert west == east == [(keys.called(pack.split("/", 2)[2]), "damaged", 0, [site.second], west[0][4])]
+    listed = site.pgvigil.json("list", check=4)
+    assert [cluster_of(listed, name)["backups"][-1]["damaged_objects"] for name in ("west", "east")] == [1, 1]
+    done = site.pgvigil.run("restore", "--to", site.scratch.path / f"both-{due}", "--backup", site.second, check=4)
+    assert all(re.search(rf'object "pack/.*" in repository "{name}" is damaged', done.stderr) for name in ("west", "east"))
+    for name in ("west", "east"):
+        replace(site.places[name], pack, site.whole[pack])
+    site.pgvigil.run("verify", "--sample", "0.001%")
+    assert [cluster_of(site.pgvigil.json("list"), name)["backups"][-1]["damaged_objects"] for name in ("west", "east")] == [0, 0]
+
+
 def test_repair_takes_no_other_content(site):
     """East has another pack, sound in itself, under that name: it is not what the lists say."""
     packs = some(site, r"pack/")
