@@ -107,11 +107,12 @@ static void print_figures(const struct verify_cluster *cluster, struct buffer *o
     if (cluster->unread_objects > 0)
         add_row(&table, "never read", cluster->unread_objects, "", "by this host");
     if (cluster->sealed_objects > 0)
-        add_row(&table, "sealed", cluster->sealed_objects, "",
-                "encrypted: checked as stored, not for what they hold");
+        add_row(&table, "encrypted", cluster->sealed_objects, "",
+                "checked as stored, but not what they hold: that takes a private key");
     cmd_columns_print(&table, out);
-    buffer_append_format(out, "    backups: %" PRIu64 ", of %" PRIu64 " the maps were read\n",
-                         cluster->backups, cluster->backups_mapped);
+    buffer_append_format(
+        out, "    backups: %" PRIu64 ", of which %" PRIu64 " were checked file by file this time\n",
+        cluster->backups, cluster->backups_mapped);
     if (cluster->oldest != 0)
         buffer_append_format(
             out, "    everything that was ever read was sound on or after %s\n",

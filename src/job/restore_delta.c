@@ -353,6 +353,19 @@ static bool sweep_below(struct sweep *sweep, int directory, const char *name, co
     return sweep_directory(sweep, below, path, root, err);
 }
 
+/* Only the link goes. The tablespace was made after the backup, or --tablespace puts it elsewhere. */
+static void tell_left_tablespace(int directory, const char *name, const char *path)
+{
+    char to[PATH_MAX];
+    const bool is_one = strncmp(path, "pg_tblspc/", strlen("pg_tblspc/")) == 0;
+    const ssize_t length = is_one ? readlinkat(directory, name, to, sizeof to) : -1;
+
+    if (length > 0)
+        log_warning("\"%.*s\" is no tablespace of the restored cluster; what is in it stays there "
+                    "until you remove it",
+                    (int)length, to);
+}
+
 static bool sweep_entry(struct sweep *sweep, int directory, const char *name, const char *path,
                         size_t root, struct error *err)
 {
@@ -369,6 +382,8 @@ static bool sweep_entry(struct sweep *sweep, int directory, const char *name, co
     if (planned)
         return true;
     sweep->removed++;
+    if (S_ISLNK(status.st_mode))
+        tell_left_tablespace(directory, name, path);
     return unlinkat(directory, name, S_ISDIR(status.st_mode) ? AT_REMOVEDIR : 0) == 0 ||
            error_set_errno(err, "could not remove \"%s\" in \"%s\"", path, sweep->place->path);
 }

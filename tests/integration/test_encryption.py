@@ -83,6 +83,9 @@ def test_the_certificates_suffice_to_write(site):
     assert site.run in site.pgvigil.run("expire", "--dry-run").stdout
     found = site.pgvigil.json("verify", "--all")["repositories"][0]["clusters"][0]
     assert found["findings"] == [] and found["sealed_objects"] > 4 and found["backups_mapped"] == 0
+    text = site.pgvigil.run("verify", "--all").stdout
+    assert re.search(r"^ +encrypted +\d+ +checked as stored, but not what they hold: that takes a private key$", text, re.M), text
+    assert "backups: 1, of which 0 were checked file by file this time\n" in text
     checked = site.pgvigil.run("check").stdout
     assert re.search(r'^ok +encryption: for "alpha" \(EC\), "beta" \(RSA\); without a private key this host cannot', checked,
                      re.M) and ", encrypted\n" in checked

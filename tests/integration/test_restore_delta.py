@@ -134,7 +134,8 @@ def test_tablespaces_of_a_copied_directory_are_not_its_own(crashed):
     told = delta(site, to=copy, check=2)
     assert_says(told, str(site.space), "the configured data directory has it there", "--tablespace")
     assert (copy / "global" / "pg_control").exists()
-    delta(site, "--tablespace", f"{site.space}={place}", to=copy)
+    told = delta(site, "--tablespace", f"{site.space}={place}", to=copy)
+    assert f'warning: "{site.space}" is no tablespace of the restored cluster; what is in it stays there' in told.stderr
     assert snapshot(site.space) == before
     assert_verifybackup(copy, site.cluster.bindir)
 
