@@ -163,7 +163,9 @@ bool server_site_archives(struct connection *connection, const struct connection
         return refuse_setting(connection, "archive_mode", "off", err);
     if (server->wal_level != NULL && strcmp(server->wal_level, "minimal") == 0)
         return refuse_setting(connection, "wal_level", "minimal", err);
-    if (server->archive_command != NULL && server->archive_command[0] == '\0' &&
+    /* That of a standby archives nothing before it is promoted. */
+    if (!server->in_recovery && server->archive_command != NULL &&
+        server->archive_command[0] == '\0' &&
         (server->archive_library == NULL || server->archive_library[0] == '\0'))
         return refuse_setting(connection, "archive_command", "empty", err);
     return true;

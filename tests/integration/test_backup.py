@@ -270,6 +270,8 @@ def test_a_standby_whose_primary_is_idle(make_site):
     """Nobody completes the segment with the backup's end: the message says who has to."""
     site = make_site(config={"backup": {"timeout": "2s"}})
     standby = site.cluster.standby("standby")
+    standby.configure(archive_command="")  # it is the primary's that counts
+    standby.reload()
     site.cluster.sql("create table t (a int)")
     site.cluster.checkpoint()
     written = format_lsn(site.cluster.insert_lsn())
