@@ -77,10 +77,6 @@ bool repository_create(const struct config *config, const struct config_reposito
 
 void repository_select(struct repository *repository, uint64_t system_identifier);
 
-/* System identifiers this cluster has objects under, ascending; the caller frees the array. */
-bool repository_system_identifiers(struct repository *repository, uint64_t **identifiers,
-                                   size_t *count, struct error *err);
-
 /* The folders beneath a prefix of the whole store ("" or "<folder>/"), whose names are not NUL-terminated;
  * false ends the walk. A request for each. */
 typedef bool (*repository_folder_fn)(const char *folder, size_t length, void *context);

@@ -74,7 +74,7 @@ static int judge_places(const struct backup_result *result)
     error_set(&err, ERROR_STORE, "backup %s is in %zu of %zu repositories only",
               layout_run_text(result->info->run, run), result->repositories - result->left_out,
               result->repositories);
-    error_hint(&err, "`pgvigil copy` brings it to the others");
+    error_hint(&err, "`%s copy` brings it to the others", process_command());
     return cmd_fail(&err);
 }
 

@@ -49,7 +49,7 @@ static bool read_surveys(struct repository *repository, struct list_repository *
     size_t count;
     bool ok = true;
 
-    if (!repository_system_identifiers(repository, &identifiers, &count, err))
+    if (!clusters_identifiers(repository, &identifiers, &count, err))
         return false;
     entry->surveys = mem_calloc(count, sizeof(struct survey *));
     entry->known = mem_calloc(count, sizeof(*entry->known));
@@ -191,7 +191,7 @@ static bool choose(const struct config *config, const struct request *request, s
         return true;
     error_set(err, ERROR_USAGE, "there is no repository \"%s\" in \"%s\"", request->repository,
               config->path);
-    return error_hint(err, "\"pgvigil list\" without --repository shows all of them");
+    return error_hint(err, "`%s list` without --repository shows all of them", process_command());
 }
 
 static void free_list(struct list *list)
@@ -248,30 +248,27 @@ static void doubt_name(const struct list_repository *entry)
 }
 
 /* What verify found may have been mended since, by whom this host does not know. */
-static void log_damaged(const struct list *list, const struct list_repository *entry,
-                        const struct known_damage *known, uint64_t objects,
-                        const struct error *subject)
+static void log_damaged(const struct list_repository *entry, const struct known_damage *known,
+                        uint64_t objects, const struct error *subject)
 {
     struct error err = ERROR_INIT;
-    char when[CLOCK_TEXT_SIZE], *path = process_quote(list->config->path);
+    char when[CLOCK_TEXT_SIZE];
 
     error_set(&err, ERROR_INTEGRITY,
               "verify found %llu object%s damaged or missing that it needs, on %s",
               (unsigned long long)objects, objects == 1 ? "" : "s",
               clock_format_local(known->looked / CLOCK_SECOND * CLOCK_SECOND, when));
     error_context(&err, "%s", subject->message);
-    error_hint(
-        &err,
-        "`pgvigil -c %s verify --repository %s` looks again, and says which, what that costs "
-        "and what to do",
-        path, entry->config->name);
+    error_hint(&err,
+               "`%s verify --repository %s` looks again, and says which, what that costs "
+               "and what to do",
+               process_command(), entry->config->name);
     log_error(LOG_ERROR, &err);
-    free(path);
 }
 
 /* Says why a backup cannot be restored, as far as that is known. */
-static bool judge_backup(const struct list *list, const struct list_repository *entry,
-                         size_t cluster, const struct survey_backup *backup)
+static bool judge_backup(const struct list_repository *entry, size_t cluster,
+                         const struct survey_backup *backup)
 {
     const struct known_damage *known = &entry->known[cluster];
     const uint64_t damaged = known_damage_of(known, backup->info->run);
@@ -287,12 +284,11 @@ static bool judge_backup(const struct list *list, const struct list_repository *
     if (!backup->wal_complete)
         log_incomplete(backup, &subject);
     else
-        log_damaged(list, entry, known, damaged, &subject);
+        log_damaged(entry, known, damaged, &subject);
     return false;
 }
 
-static bool judge_cluster(const struct list *list, const struct list_repository *entry,
-                          size_t cluster)
+static bool judge_cluster(const struct list_repository *entry, size_t cluster)
 {
     const struct survey *survey = entry->surveys[cluster];
     bool sound = survey->damage_count == 0;
@@ -300,7 +296,7 @@ static bool judge_cluster(const struct list *list, const struct list_repository 
     for (size_t i = 0; i < survey->damage_count; i++)
         log_error(LOG_ERROR, &survey->damage[i]);
     for (size_t i = 0; i < survey->catalog->count; i++)
-        sound = judge_backup(list, entry, cluster, &survey->backups[i]) && sound;
+        sound = judge_backup(entry, cluster, &survey->backups[i]) && sound;
     return sound;
 }
 
@@ -313,7 +309,7 @@ static int judge(const struct list *list)
         const struct list_repository *entry = &list->repositories[i];
 
         for (size_t j = 0; j < entry->count; j++)
-            if (!judge_cluster(list, entry, j))
+            if (!judge_cluster(entry, j))
                 status = error_exit_code(ERROR_INTEGRITY);
         if (entry->error.code == ERROR_NONE && entry->count == 0)
             doubt_name(entry);

@@ -9,6 +9,7 @@
 #include "pgvigil/clock.h"
 #include "pgvigil/layout.h"
 #include "pgvigil/mem.h"
+#include "pgvigil/process.h"
 #include "pgvigil/units.h"
 
 /* A start is rounded upwards and an end downwards, so that what is shown can be restored. */
@@ -65,7 +66,8 @@ static void print_verified(const struct known_damage *known, struct buffer *out)
     for (size_t i = 0; i < known->count; i++)
         objects += known->findings[i].count;
     if (known->looked == 0)
-        buffer_append_string(out, "    never verified by this host: \"pgvigil verify\" does\n");
+        buffer_append_format(out, "    never verified by this host: `%s verify` does\n",
+                             process_command());
     else if (objects == 0)
         buffer_append_format(out, "    nothing was wrong when this host verified on %s\n",
                              format_down(known->looked, when));
@@ -87,9 +89,10 @@ static void print_backups(const struct survey *survey, const struct known_damage
 
     buffer_append_string(out, "  Backups\n");
     if (survey->catalog->count == 0) {
-        buffer_append_string(out, survey->catalog->damaged_count > 0
-                                      ? "    none that can be read\n"
-                                      : "    none yet: \"pgvigil backup\" takes one\n");
+        if (survey->catalog->damaged_count > 0)
+            buffer_append_string(out, "    none that can be read\n");
+        else
+            buffer_append_format(out, "    none yet: `%s backup` takes one\n", process_command());
         return;
     }
     for (size_t i = 0; i < table.columns; i++)
@@ -150,8 +153,8 @@ static void print_wal(const struct survey *survey, struct buffer *out)
 
     buffer_append_string(out, "  WAL\n");
     if (survey->wal.count == 0) {
-        buffer_append_string(out,
-                             "    none yet: is archive_command set? \"pgvigil check\" tells\n");
+        buffer_append_format(out, "    none yet: is archive_command set? `%s check` tells\n",
+                             process_command());
         return;
     }
     for (size_t i = 0; i < table.columns; i++)
@@ -255,9 +258,9 @@ static void print_repository(const struct list *list, const struct list_reposito
         buffer_append_string(out, "\ncould not be read: see the messages\n");
     else if (entry->count == 0)
         buffer_append_format(out,
-                             "\nNothing of cluster \"%s\" yet: \"pgvigil check\" tells whether WAL "
-                             "arrives, \"pgvigil backup\" takes a backup.\n",
-                             list->config->cluster_name);
+                             "\nNothing of cluster \"%s\" yet: `%s check` tells whether WAL "
+                             "arrives, `%s backup` takes a backup.\n",
+                             list->config->cluster_name, process_command(), process_command());
 }
 
 void cmd_list_text(const struct list *list, struct buffer *out)

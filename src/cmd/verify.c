@@ -89,22 +89,21 @@ struct remedy {
     bool storing; /* of what is lost, some is part of backups */
 };
 
-static void hint(const struct config *config, const char *repository, const struct remedy *remedy,
-                 struct error *err)
+static void hint(const char *repository, const struct remedy *remedy, struct error *err)
 {
     struct buffer text = BUFFER_INIT;
-    char *path = process_quote(config->path);
 
     if (remedy->repair)
         buffer_append_format(&text,
-                             "`pgvigil -c %s verify --repair --repository %s` brings back what "
+                             "`%s verify --repair --repository %s` brings back what "
                              "another repository has%s",
-                             path, repository, remedy->backup || remedy->expiry ? "; else " : "");
+                             process_command(), repository,
+                             remedy->backup || remedy->expiry ? "; else " : "");
     if (remedy->backup)
         buffer_append_format(&text,
-                             "`pgvigil -c %s backup` takes a new backup, so that moments from its "
+                             "`%s backup` takes a new backup, so that moments from its "
                              "end on can be restored%s",
-                             path,
+                             process_command(),
                              remedy->storing
                                  ? "; it stores anew what is lost (on a host other than "
                                    "this one: with --full)"
@@ -115,7 +114,6 @@ static void hint(const struct config *config, const char *repository, const stru
     if (text.length > 0)
         error_hint(err, "%s", buffer_text(&text));
     buffer_free(&text);
-    free(path);
 }
 
 static void add_remedy(const struct verify_finding *finding, struct remedy *remedy)
@@ -128,8 +126,7 @@ static void add_remedy(const struct verify_finding *finding, struct remedy *reme
 }
 
 /* What is wrong is in the report; this is for whoever sees nothing else of it. */
-static int judge_repository(const struct config *config, const struct verify_repository *repository,
-                            bool repairable)
+static int judge_repository(const struct verify_repository *repository, bool repairable)
 {
     struct remedy remedy = {.repair = repairable};
     struct error err = ERROR_INIT;
@@ -149,18 +146,18 @@ static int judge_repository(const struct config *config, const struct verify_rep
         return 0;
     error_set(&err, ERROR_INTEGRITY, "%" PRIu64 " object%s of repository \"%s\" damaged or missing",
               wrong, wrong == 1 ? "" : "s", repository->config->name);
-    hint(config, repository->config->name, &remedy, &err);
+    hint(repository->config->name, &remedy, &err);
     return cmd_fail(&err);
 }
 
 /* Damage outweighs a repository that could not be reached. */
-static int judge(const struct config *config, const struct verify_result *result, bool repairable)
+static int judge(const struct verify_result *result, bool repairable)
 {
     int status = 0;
 
     for (size_t i = 0; i < result->repository_count; i++) {
         const struct verify_repository *repository = &result->repositories[i];
-        const int found = judge_repository(config, repository, repairable);
+        const int found = judge_repository(repository, repairable);
 
         status = found > status ? found : status;
         if (repository->error.code != ERROR_NONE) {
@@ -196,7 +193,7 @@ static int run(const struct config *config, const struct arguments *arguments,
     }
     if (arguments->json || !arguments->quiet || any_finding(&result))
         printed = print(config, request, arguments->json, &result, &err);
-    status = judge(config, &result, config->repository_count > 1 && !arguments->repair);
+    status = judge(&result, config->repository_count > 1 && !arguments->repair);
     verify_free_result(&result);
     return printed ? status : cmd_fail(&err);
 }

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "pgvigil/backup_info.h"
+#include "pgvigil/clusters.h"
 #include "pgvigil/copy_plan.h"
 #include "pgvigil/debt.h"
 #include "pgvigil/layout.h"
@@ -281,7 +282,7 @@ static bool level(struct copying *copying, struct error *err)
 {
     uint64_t *identifiers;
     size_t count;
-    bool ok = repository_system_identifiers(copying->from, &identifiers, &count, err);
+    bool ok = clusters_identifiers(copying->from, &identifiers, &count, err);
 
     if (!ok)
         return false;
@@ -424,7 +425,7 @@ static void settle_debts(const struct config *config)
         return;
     for (size_t i = 0; i < set.count && count == 0; i++)
         if (repository_set_has(&set, i) &&
-            !repository_system_identifiers(set.members[i].repository, &identifiers, &count, &err))
+            !clusters_identifiers(set.members[i].repository, &identifiers, &count, &err))
             log_error(LOG_WARNING, &err);
     for (size_t i = 0; i < count; i++) {
         for (size_t j = 0; j < set.count; j++)

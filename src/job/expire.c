@@ -10,6 +10,7 @@
 #include "job/expire_inventory.h"
 #include "job/expire_sweep.h"
 #include "pgvigil/clock.h"
+#include "pgvigil/clusters.h"
 #include "pgvigil/digest.h"
 #include "pgvigil/lock.h"
 #include "pgvigil/log.h"
@@ -207,7 +208,7 @@ static bool expire_clusters(struct repository *repository, enum expire_mode mode
 {
     uint64_t *identifiers;
     size_t count;
-    bool ok = repository_system_identifiers(repository, &identifiers, &count, err);
+    bool ok = clusters_identifiers(repository, &identifiers, &count, err);
 
     if (!ok)
         return false;

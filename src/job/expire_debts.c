@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "job/expire_inventory.h"
+#include "pgvigil/clusters.h"
 #include "pgvigil/debt.h"
 #include "pgvigil/log.h"
 #include "pgvigil/mem.h"
@@ -117,7 +118,7 @@ static bool forget_all(struct debts *debts, struct error *err)
         uint64_t *identifiers;
         size_t count;
 
-        if (!repository_system_identifiers(debts->repositories[i], &identifiers, &count, err))
+        if (!clusters_identifiers(debts->repositories[i], &identifiers, &count, err))
             return false;
         for (size_t j = 0; ok && j < count; j++)
             ok = forget_of_cluster(debts, identifiers[j], err);

@@ -6,6 +6,7 @@
 
 #include "pgvigil/catalog.h"
 #include "pgvigil/clock.h"
+#include "pgvigil/clusters.h"
 #include "pgvigil/layout.h"
 #include "pgvigil/log.h"
 #include "pgvigil/process.h"
@@ -33,7 +34,7 @@ static bool look_for_latest(struct repository *repository, struct latest *latest
 {
     uint64_t *identifiers = NULL;
     size_t count = 0;
-    bool ok = repository_system_identifiers(repository, &identifiers, &count, err);
+    bool ok = clusters_identifiers(repository, &identifiers, &count, err);
 
     for (size_t i = 0; ok && i < count; i++) {
         struct catalog *catalog;
@@ -124,7 +125,7 @@ static bool keep_repository(const struct config *config, int64_t backup, enum ma
 
     if (!repository_open(config, result->repository, &repository, err))
         return false;
-    bool ok = repository_system_identifiers(repository, &identifiers, &count, err);
+    bool ok = clusters_identifiers(repository, &identifiers, &count, err);
 
     for (size_t i = 0; ok && i < count; i++) {
         repository_select(repository, identifiers[i]);

@@ -158,7 +158,7 @@ static bool add_identifiers(struct repository *repository, void *context, struct
     uint64_t *more;
     size_t count;
 
-    if (!repository_system_identifiers(repository, &more, &count, err))
+    if (!clusters_identifiers(repository, &more, &count, err))
         return false;
     all->identifiers =
         mem_realloc(all->identifiers, (all->count + count) * sizeof *all->identifiers);

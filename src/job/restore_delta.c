@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "pgvigil/clock.h"
+#include "pgvigil/clusters.h"
 #include "pgvigil/control.h"
 #include "pgvigil/files.h"
 #include "pgvigil/log.h"
@@ -47,7 +48,7 @@ static uint64_t known_cluster(struct repository *repository, const char *directo
     uint64_t *identifiers, known = 0;
     size_t count;
 
-    if (!repository_system_identifiers(repository, &identifiers, &count, &ignored))
+    if (!clusters_identifiers(repository, &identifiers, &count, &ignored))
         return 0;
     for (size_t i = 0; i < count; i++)
         if (restore_place_is_of_cluster(directory, identifiers[i]))

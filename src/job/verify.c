@@ -11,10 +11,12 @@
 #include "job/verify_repair.h"
 #include "job/verify_wal.h"
 #include "job/verify_walk.h"
+#include "pgvigil/clusters.h"
 #include "pgvigil/known_damage.h"
 #include "pgvigil/lock.h"
 #include "pgvigil/log.h"
 #include "pgvigil/mem.h"
+#include "pgvigil/process.h"
 
 #define SIBLING_PATIENCE (5 * CLOCK_SECOND)
 
@@ -328,7 +330,7 @@ static bool verify_clusters(struct verifying *verifying, struct repository *repo
     size_t count;
     bool ok = true;
 
-    if (!repository_system_identifiers(repository, &identifiers, &count, err))
+    if (!clusters_identifiers(repository, &identifiers, &count, err))
         return false;
     result->clusters = mem_calloc(count, sizeof *result->clusters);
     for (size_t i = 0; ok && i < count; i++) {
@@ -368,7 +370,8 @@ static bool choose(const struct config *config, const struct verify_request *req
         return true;
     error_set(err, ERROR_USAGE, "there is no repository \"%s\" in \"%s\"", request->repository,
               config->path);
-    return error_hint(err, "\"pgvigil verify\" without --repository verifies all of them");
+    return error_hint(err, "`%s verify` without --repository verifies all of them",
+                      process_command());
 }
 
 bool verify_run(const struct config *config, const struct verify_request *request,

@@ -7,11 +7,11 @@
 
 #include "pgvigil/layout.h"
 #include "pgvigil/mem.h"
+#include "pgvigil/process.h"
 #include "pgvigil/wal_scan.h"
 
 #define OWED                                                                                       \
-    "archive-push could not store it here, and noted that; the next pushes bring it, or `pgvigil " \
-    "copy`"
+    "archive-push could not store it here, and noted that; the next pushes bring it, or `%s copy`"
 
 static uint32_t segment_size(const struct verify_walk *walk)
 {
@@ -51,7 +51,10 @@ static void blame_stretch(struct verify_walk *walk, uint32_t timeline, uint64_t 
     struct verify_finding *finding;
     struct error why;
 
-    error_set(&why, ERROR_INTEGRITY, "%s", owed ? OWED : reason);
+    if (owed)
+        error_set(&why, ERROR_INTEGRITY, OWED, process_command());
+    else
+        error_set(&why, ERROR_INTEGRITY, "%s", reason);
     finding = verify_walk_blame(walk, owed ? VERIFY_OWED : VERIFY_MISSING, TRAILER_WAL,
                                 segment_object(walk, timeline, first, object), &why);
     finding->count = last - first + 1;

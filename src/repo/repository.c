@@ -349,31 +349,6 @@ void repository_select(struct repository *repository, uint64_t system_identifier
     repository->prefix = mem_printf("%s/%" PRIu64 "/", repository->cluster, system_identifier);
 }
 
-/* The number that a folder of the cluster is named for, 0 if it is none. */
-static uint64_t repository_parse_identifier(const char *folder, size_t length)
-{
-    char again[24];
-    uint64_t number = 0;
-
-    if (length == 0 || length > 20)
-        return 0;
-    for (size_t i = 0; i < length; i++) {
-        if (folder[i] < '0' || folder[i] > '9')
-            return 0;
-        number = number * 10 + (uint64_t)(folder[i] - '0');
-    }
-    /* An overflow or a leading zero does not come back the same. */
-    snprintf(again, sizeof(again), "%" PRIu64, number);
-    return strlen(again) == length && memcmp(again, folder, length) == 0 ? number : 0;
-}
-
-static int repository_compare_identifiers(const void *a, const void *b)
-{
-    const uint64_t *left = a, *right = b;
-
-    return (*left > *right) - (*left < *right);
-}
-
 /*
  * The folders' names come from a walk that leaps over what is in them: '0' is the next character
  * behind '/', so that "<cluster>/123" with a '0' behind it lies after all of "<cluster>/123/".
@@ -396,42 +371,6 @@ bool repository_walk_folders(struct repository *repository, const char *prefix,
             break;
         snprintf(after, sizeof(after), "%.*s%s", (int)(start + length), name, is_folder ? "0" : "");
     }
-    return ok;
-}
-
-struct repository_identifiers {
-    uint64_t *list;
-    size_t count, capacity;
-};
-
-static bool repository_take_identifier(const char *folder, size_t length, void *context)
-{
-    struct repository_identifiers *taken = context;
-    const uint64_t identifier = repository_parse_identifier(folder, length);
-
-    if (identifier != 0) {
-        taken->list = mem_grow(taken->list, taken->count, &taken->capacity, sizeof(*taken->list));
-        taken->list[taken->count++] = identifier;
-    }
-    return true;
-}
-
-bool repository_system_identifiers(struct repository *repository, uint64_t **identifiers,
-                                   size_t *count, struct error *err)
-{
-    struct repository_identifiers taken = {.list = NULL};
-    char *prefix = mem_printf("%s/", repository->cluster);
-    bool ok = repository_walk_folders(repository, prefix, repository_take_identifier, &taken, err);
-
-    free(prefix);
-    if (!ok) {
-        free(taken.list);
-        taken = (struct repository_identifiers){.list = NULL};
-    }
-    if (taken.count > 0)
-        qsort(taken.list, taken.count, sizeof(*taken.list), repository_compare_identifiers);
-    *identifiers = taken.list;
-    *count = taken.count;
     return ok;
 }
 

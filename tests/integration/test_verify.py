@@ -332,7 +332,7 @@ def test_a_gap_that_costs_nothing_is_no_error(scratch):
 
     make_gap()
     done = look(4, lost=False)
-    assert "nothing by itself" in done.stdout and f"`pgvigil -c '{site.config}' backup` takes" in done.stderr
+    assert "nothing by itself" in done.stdout and f"`pgvigil -c {site.config} backup` takes" in done.stderr
     site.backup()
     done = look(0, lost=False)
     assert "cost: nothing that could be restored: no backup that is to stay leads there" in done.stdout
@@ -344,7 +344,7 @@ def test_a_gap_that_costs_nothing_is_no_error(scratch):
     site.write_config({"retention": {"window": "1 d"}})
     make_gap()
     done = look(4, lost=True)
-    assert "no moment after" in done.stdout and f"`pgvigil -c '{site.config}' backup` takes" in done.stderr
+    assert "no moment after" in done.stdout and f"`pgvigil -c {site.config} backup` takes" in done.stderr
     assert "anew" not in done.stderr
     site.backup()
     done = look(4, lost=True)
@@ -401,7 +401,7 @@ def test_the_next_backup_is_whole(scratch):
     assert (site.places["west"] / name).read_bytes() == content
     replace(site.places["east"], name, flipped(content))
     done = site.pgvigil.run("verify", "--all", check=4)
-    assert re.search(r"-c '.*' verify --repair --repository east` .*; else `pgvigil -c '.*' backup` ", done.stderr)
+    assert re.search(r"-c \S+ verify --repair --repository east` .*; else `pgvigil -c \S+ backup` ", done.stderr)
     last = re.search(r"stored anew\n(?s:.*)backup (\w{16}) is complete", site.backup().stderr).group(1)
     (found,) = findings(site, "--all", name="east", check=4)
     assert first in found["lost_backups"] and last not in found["lost_backups"]

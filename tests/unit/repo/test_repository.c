@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "pgvigil/clusters.h"
 #include "pgvigil/files.h"
 #include "pgvigil/mem.h"
 #include "pgvigil/object.h"
@@ -369,12 +370,12 @@ START_TEST(system_identifiers_are_found)
     size_t count;
 
     repository = archive_repository();
-    ck_assert(repository_system_identifiers(repository, &identifiers, &count, &err));
+    ck_assert(clusters_identifiers(repository, &identifiers, &count, &err));
     ck_assert_uint_eq(count, 0);
     free(identifiers);
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
         put(names[i]);
-    ck_assert(repository_system_identifiers(repository, &identifiers, &count, &err));
+    ck_assert(clusters_identifiers(repository, &identifiers, &count, &err));
     ck_assert_uint_eq(count, 4);
     ck_assert_uint_eq(identifiers[0], 99);
     ck_assert_uint_eq(identifiers[1], 123);
