@@ -186,6 +186,8 @@ int main(int argc, char **argv)
     main_share_memory();
     umask(077);
     signal(SIGPIPE, SIG_IGN);
+    if (main_wants_archive_get(0, argc, argv))
+        mem_set_failure_status(EXIT_CANNOT_TELL);
     if (main_parse(&global, argc, argv, &err)) {
         status = main_dispatch(&global, argc, argv);
     } else {

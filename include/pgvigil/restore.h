@@ -52,6 +52,7 @@ struct restore_request {
 
 struct restore_result {
     int64_t backup;      /* run */
+    int major;           /* of the server */
     uint32_t timeline;   /* recovery's target timeline */
     uint64_t bytes;      /* restored and verified, kept ones among them */
     uint64_t kept;       /* of these: they were in the directory already */

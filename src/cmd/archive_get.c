@@ -98,7 +98,6 @@ int cmd_archive_get(const char *config_name, int argc, char **argv)
                  "answered 1 instead of 126, as it\nasks again.",
     };
 
-    mem_set_failure_status(EXIT_CANNOT_TELL);
     int status = get_with_options(config_name, &options, argc, argv, &request, &without);
     options_free_list(&without);
     return status;

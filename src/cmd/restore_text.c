@@ -10,7 +10,6 @@
 #include <unistd.h>
 
 #include "pgvigil/clock.h"
-#include "pgvigil/control.h"
 #include "pgvigil/json_out.h"
 #include "pgvigil/layout.h"
 #include "pgvigil/log.h"
@@ -94,17 +93,13 @@ static char *debian_command(const char *directory, int major)
     return command;
 }
 
-static char *start_command(const char *directory)
+static char *start_command(const char *directory, int major)
 {
-    struct control control = {.major = 0};
-    struct error ignored = ERROR_INIT;
-
-    control_read(directory, &control, NULL, NULL, &ignored);
-    char *debian = debian_command(directory, control.major);
+    char *debian = debian_command(directory, major);
 
     if (debian != NULL)
         return debian;
-    char *program = find_pg_ctl(control.major);
+    char *program = find_pg_ctl(major);
     char *word = process_word(program), *quoted = process_quote(directory);
     char *log = mem_printf("%s/start.log", directory), *quoted_log = process_quote(log);
     char *command = mem_printf("%s -D %s -l %s start", word, quoted, quoted_log);
@@ -135,7 +130,7 @@ static void warn_of_state(const struct config *config, const struct restore_resu
 static void say_what_next(const struct restore_request *request, const char *directory,
                           const struct restore_result *result)
 {
-    char *start = start_command(directory);
+    char *start = start_command(directory, result->major);
 
     log_info("start it as user %s: %s (with -o '-p PORT' while another server has its port)",
              process_user_name(), start);

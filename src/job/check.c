@@ -229,7 +229,9 @@ static void switch_segment(struct check *check)
         return;
     }
     failures = arrival_failures(check->connection);
-    if (!connection_switch_wal(check->connection, "pgvigil check", &end, &error)) {
+    /* A query that is given up when we are told to stop leaves a connection that can do no more. */
+    if (!process_check(&error) ||
+        !connection_switch_wal(check->connection, "pgvigil check", &end, &error)) {
         failed(check, title, &error);
         return;
     }

@@ -347,6 +347,7 @@ static bool write_all(struct restoring *restoring, struct restore_result *result
     if (!write_blocks(restoring, err) || !complete(restoring, &settings, err))
         return false;
     *result = (struct restore_result){.backup = restoring->choice.backup->run,
+                                      .major = restoring->choice.backup->version_num / 10000,
                                       .timeline = restoring->choice.timeline,
                                       .bytes = restoring->blocks.bytes,
                                       .kept = restoring->kept,

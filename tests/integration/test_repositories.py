@@ -134,7 +134,7 @@ def test_check_does_not_wait_for_what_copy_brings(scratch):
     site = make(scratch, ("west", "later"), sections={"later": {"copy": "async"}})
     done = site.pgvigil.run("check")
     assert steps(done)['repository "later"'] == "ok" and steps(done)['WAL reaches repository "west"'] == "ok"
-    assert re.search(r'skipped +WAL reaches repository "later": .*pgvigil copy', done.stdout)
+    assert re.search(r'skipped +WAL reaches repository "later": .*`pgvigil .*copy`', done.stdout)
 
 
 def test_an_outage_of_as_many_as_are_required(scratch):
