@@ -12,7 +12,7 @@
  *   and years (UTC) that have one; and those with a keep note. They need the WAL from their start to
  *   their stop.
  * - A backup that a living run builds on or reads is kept as if it were in the window.
- * - A backup with damaged pages or without all its WAL is not sound: it takes nobody's place.
+ * - A backup with damaged pages, without all its WAL, or known to be damaged is not sound: it takes nobody's place.
  * - One that may go, but is to be there for a while yet, needs the WAL from its start to its stop.
  *
  * Backups are in the order of timeline and stop LSN; a stop time that lies before that of an earlier
@@ -45,6 +45,7 @@ enum retention_reason {
 struct retention_backup {
     const struct backup_info *info; /* borrowed */
     bool complete;                  /* all WAL from its start to its stop is there */
+    bool damaged;                   /* as known_damage.h says */
     bool kept, held;
     unsigned reasons; /* result: of enum retention_reason; 0: it may go */
     bool lingers;     /* set by the caller after judging: it may go, but does not go now */

@@ -12,14 +12,11 @@
 #include "pgvigil/wal_union.h"
 
 /*
- * Compares, of what recovery along the history reads from `lsn` on, the newest segment of each timeline
+ * Compares, of what recovery along the history reads between two LSNs, the newest segment of each timeline
  * that two repositories have, and the history file: WAL that went different ways stays different.
  * ERROR_INTEGRITY names both repositories and the file. What cannot be read proves nothing.
  */
-bool wal_agreement_check(const struct wal_union *all, const struct history *history, uint64_t lsn,
-                         struct error *err);
-
-/* Is it certain that the repository has another segment of this name than the file at `path`? */
-bool wal_agreement_is_other(struct repository *repository, const char *segment, const char *path);
+bool wal_agreement_check(const struct wal_union *all, const struct history *history,
+                         uint64_t from_lsn, uint64_t to_lsn, struct error *err);
 
 #endif

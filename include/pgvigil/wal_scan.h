@@ -42,8 +42,9 @@ uint32_t wal_scan_segment_size(const struct wal_scan *scan);
 /* Goes on as if these segments (ascending) were not there. */
 void wal_scan_leave_out(struct wal_scan *scan, const struct wal_segment *segments, size_t count);
 
-/* As wal_agreement_check, of what recovery from `lsn` on reads. */
-bool wal_scan_check_agreement(const struct wal_scan *scan, uint64_t lsn, struct error *err);
+/* As wal_agreement_check. */
+bool wal_scan_check_agreement(const struct wal_scan *scan, uint64_t from_lsn, uint64_t to_lsn,
+                              struct error *err);
 
 struct wal_scan_reach {
     uint64_t missing;        /* number of the first segment that is not there */

@@ -94,9 +94,6 @@ static bool absence_of_history(const struct absence *absence, struct repository 
 {
     bool any;
 
-    /* The first timeline has none. */
-    if (absence->name.timeline == 1)
-        return true;
     if (!wal_archive_has_later(repository, absence->name.timeline, NULL, &any, err))
         return false;
     return !any || error_set(err, ERROR_INTEGRITY,
@@ -105,44 +102,44 @@ static bool absence_of_history(const struct absence *absence, struct repository 
                              absence->file, repository->name, absence->name.timeline);
 }
 
-/* A place where this cluster has never archived anything is no place to learn from: the cluster's
- * name may be mistyped. */
-static bool absence_check_any(struct repository *repository, struct error *err)
+/* Recovery does not ask for other files. */
+static bool is_asked_for(const struct absence *absence)
 {
-    char name[STORE_NAME_MAXIMUM + 1];
-    bool found;
-
-    if (!repository_first(repository, LAYOUT_WAL_PREFIX, NULL, name, &found, err))
-        return false;
-    if (found)
-        return true;
-    error_set(err, ERROR_STORE,
-              "repository \"%s\" has no WAL at all of cluster \"%s\" with system identifier "
-              "%" PRIu64,
-              repository->name, repository->cluster, repository->system_identifier);
-    error_hint(err,
-               "is this the right repository, and is \"name\" in section [cluster] the one that "
-               "the WAL was archived under?");
-    clusters_hint(repository, err);
-    return false;
+    return absence->name.kind == WAL_SEGMENT || absence->name.kind == WAL_HISTORY;
 }
 
 /* Is it certain by what this repository has? */
 static bool absence_prove_by(const struct absence *absence, struct repository *repository,
                              struct error *err)
 {
-    switch (absence->name.kind) {
-    case WAL_SEGMENT:
-        return absence_check_any(repository, err) && absence_of_segment(absence, repository, err);
-    case WAL_HISTORY:
-        return absence_check_any(repository, err) && absence_of_history(absence, repository, err);
-    case WAL_PARTIAL:
-    case WAL_BACKUP_HISTORY:
-    case WAL_NOT_A_WAL_FILE:
-        break;
-    }
-    /* Recovery does not ask for these. */
-    return true;
+    if (!is_asked_for(absence))
+        return true;
+    return absence->name.kind == WAL_SEGMENT ? absence_of_segment(absence, repository, err)
+                                             : absence_of_history(absence, repository, err);
+}
+
+/* Places where this cluster has never archived anything are no places to learn from: the cluster's name
+ * may be mistyped. One of several may have been made a moment ago. */
+static bool absence_check_any(const struct absence *absence, struct error *err)
+{
+    struct repository *first = absence->repositories[0];
+    char name[STORE_NAME_MAXIMUM + 1];
+    bool found = false;
+
+    for (size_t i = 0; i < absence->count && !found; i++)
+        if (!repository_first(absence->repositories[i], LAYOUT_WAL_PREFIX, NULL, name, &found, err))
+            return false;
+    if (found)
+        return true;
+    error_set(err, ERROR_STORE,
+              "repository \"%s\" has no WAL at all of cluster \"%s\" with system identifier "
+              "%" PRIu64,
+              first->name, first->cluster, first->system_identifier);
+    error_hint(err,
+               "is this the right repository, and is \"name\" in section [cluster] the one that "
+               "the WAL was archived under?");
+    clusters_hint(first, err);
+    return false;
 }
 
 bool absence_prove(const struct absence *absence, struct error *err)
@@ -153,5 +150,5 @@ bool absence_prove(const struct absence *absence, struct error *err)
         return false;
     for (size_t i = 0; ok && !certain && i < absence->count; i++)
         ok = absence_prove_by(absence, absence->repositories[i], err);
-    return ok;
+    return ok && (certain || !is_asked_for(absence) || absence_check_any(absence, err));
 }

@@ -24,8 +24,8 @@ struct absence {
 };
 
 /*
- * True: certain. False, with what speaks against it or could not be found out: a repository has no
- * WAL of this cluster at all; a later segment of the timeline is there, or a timeline that left it
+ * True: certain. False, with what speaks against it or could not be found out: none of them has
+ * any WAL of this cluster; a later segment of the timeline is there, or a timeline that left it
  * behind the end of that segment; of a history file, segments of its timeline are there.
  */
 bool absence_prove(const struct absence *absence, struct error *err);

@@ -6,6 +6,8 @@
 #include <string.h>
 
 #include "pgvigil/clock.h"
+#include "pgvigil/known_damage.h"
+#include "pgvigil/log.h"
 #include "pgvigil/mem.h"
 #include "pgvigil/process.h"
 #include "pgvigil/refs.h"
@@ -215,6 +217,12 @@ static void judge(struct expire_inventory *inventory, const struct config_retent
     struct retention *retention = &inventory->retention;
     const struct catalog *catalog = inventory->catalog;
 
+    struct known_damage damage = KNOWN_DAMAGE_INIT;
+    struct error why = ERROR_INIT;
+
+    /* Without it a backup that is lost may take the place of a sound one; but nobody else knows. */
+    if (!known_damage_read(inventory->repository, &damage, &why))
+        log_error(LOG_WARNING, &why);
     retention->settings = settings;
     retention->now = inventory->now;
     retention->backups = mem_calloc(catalog->count + 1, sizeof(*retention->backups));
@@ -225,9 +233,11 @@ static void judge(struct expire_inventory *inventory, const struct config_retent
         retention->backups[i] =
             (struct retention_backup){.info = info,
                                       .complete = has_wal(&inventory->wal, info->timeline, info),
+                                      .damaged = known_damage_of(&damage, info->run) > 0,
                                       .kept = marks_kept(inventory->marks, info->run),
                                       .held = runs_holder(&inventory->runs, info->run) != NULL};
     }
+    known_damage_free(&damage);
     retention_judge(retention);
 }
 

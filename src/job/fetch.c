@@ -11,7 +11,6 @@
 
 #include "job/absence.h"
 #include "job/history_memory.h"
-#include "job/seam.h"
 #include "pgvigil/clock.h"
 #include "pgvigil/control.h"
 #include "pgvigil/files.h"
@@ -233,18 +232,6 @@ static bool site_fetch(struct fetch *fetch, size_t index, enum site_patience pat
                              output_write, output, NULL, err);
 }
 
-/* Another repository than the first may hold the WAL of another server. */
-static bool fetch_goes_on(const struct fetch *fetch, size_t index, struct error *err)
-{
-    bool first = true;
-
-    for (size_t i = 0; i < index; i++)
-        first = first && fetch->sites[i].state == SITE_LEFT_OUT;
-    return first || fetch->name.kind != WAL_SEGMENT ||
-           seam_check(fetch->sites[index].repository, &fetch->name, fetch->control.wal_segment_size,
-                      fetch->request->path, err);
-}
-
 /* *delivered is true when this repository had it. False: the destination cannot be written, or
  * what was fetched must not be handed over. */
 static bool fetch_from(struct fetch *fetch, size_t index, enum site_patience patience,
@@ -264,8 +251,7 @@ static bool fetch_from(struct fetch *fetch, size_t index, enum site_patience pat
         if (fetch->name.kind == WAL_HISTORY)
             history_memory_keep(fetch->config, fetch->control.system_identifier, &fetch->name,
                                 &fetch->history);
-        *delivered =
-            fetch_goes_on(fetch, index, err) && output_finish(&output, fetch->request->path, err);
+        *delivered = output_finish(&output, fetch->request->path, err);
         if (!*delivered)
             output_drop(&output);
         return *delivered;
@@ -472,6 +458,12 @@ static bool fetch_answer(struct fetch *fetch, enum fetch_answer *answer, struct 
     }
 }
 
+/* A promotion asks for it, and must not fail where a repository is out of reach. */
+static bool is_never_there(const struct wal_name *name)
+{
+    return name->kind == WAL_HISTORY && name->timeline == 1;
+}
+
 bool fetch_file(const struct config *config, const struct fetch_request *request,
                 enum fetch_answer *answer, struct error *err)
 {
@@ -482,8 +474,10 @@ bool fetch_file(const struct config *config, const struct fetch_request *request
         return error_set(err, ERROR_USAGE, "\"%s\" is not the name of a WAL file", request->file);
     fetch.sites = mem_calloc(config->repository_count, sizeof(*fetch.sites));
     fetch.temporary = mem_printf("%s" TEMPORARY_SUFFIX, request->path);
-    ok = fetch_choose(&fetch, err) && fetch_identify(&fetch, err) &&
-         fetch_answer(&fetch, answer, err);
+    *answer = FETCH_ABSENT;
+    ok = fetch_choose(&fetch, err) &&
+         (is_never_there(&fetch.name) ||
+          (fetch_identify(&fetch, err) && fetch_answer(&fetch, answer, err)));
     for (size_t i = 0; i < config->repository_count; i++)
         repository_close(fetch.sites[i].repository);
     free(fetch.sites);

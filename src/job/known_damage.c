@@ -95,8 +95,8 @@ bool known_damage_read(const struct repository *repository, struct known_damage 
             ok = error_set(err, ERROR_INTEGRITY, "\"%s\" is damaged", path);
         }
         json_decref(root);
-    } else if (err->code == ERROR_NOT_FOUND) {
-        error_clear(err);
+    } else if (err->code == ERROR_NOT_FOUND || repository->all->stateless) {
+        error_clear(err); /* what is closed to who only reads is as good as none */
         ok = true;
     }
     buffer_free(&text);

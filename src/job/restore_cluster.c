@@ -179,7 +179,11 @@ bool restore_cluster_choose(struct repository *repository, const struct restore_
 {
     struct choosing choosing = {.repository = repository, .request = request};
     struct identifiers all = {.count = 0};
-    bool ok = repository_ask_each(repository, "backups and WAL", add_identifiers, &all, err);
+    bool ok = add_identifiers(repository, &all, err);
+
+    /* What only others have may be the cluster of another host that took the same name. */
+    if (ok && all.count == 0)
+        ok = repository_ask_each(repository, "backups and WAL", add_identifiers, &all, err);
 
     choosing.where = repository_ask_names(repository);
     ok = ok && choose_among(&choosing, all.identifiers, all.count, err);

@@ -342,31 +342,6 @@ static bool choose_backup(struct choosing *choosing, struct error *err)
     return choose_below(choosing, UINT64_MAX, err);
 }
 
-static bool choose_all(struct choosing *choosing, struct error *err)
-{
-    const struct restore_request *request = choosing->request;
-    uint32_t timeline = 0;
-
-    if (!restore_cluster_choose(choosing->repository, request, &choosing->catalog, err) ||
-        !choose_timeline(choosing, &timeline, err) || !open_timeline(choosing, timeline, err) ||
-        !choose_backup(choosing, err))
-        return false;
-    /* The backup's end lies on its own timeline; what came later does not matter. */
-    if (request->target == RESTORE_IMMEDIATE && request->timeline == 0 &&
-        choosing->backup->timeline != timeline &&
-        !open_timeline(choosing, choosing->backup->timeline, err))
-        return false;
-    if (!wal_scan_check_agreement(choosing->scan, choosing->backup->start_lsn, err))
-        return false;
-
-    char *where = repository_ask_names(choosing->repository);
-    bool ok = restore_reach_check(choosing->scan, where, choosing->backup, request,
-                                  &choosing->stop.record, err);
-
-    free(where);
-    return ok;
-}
-
 /* From the first that has it: it may be another one's alone. */
 static bool take_chosen(const struct choosing *choosing, struct restore_target_choice *choice,
                         struct error *err)
@@ -390,11 +365,63 @@ static bool take_chosen(const struct choosing *choosing, struct restore_target_c
     return false;
 }
 
+/* Up to where recovery may stop. A backup that the first repository does not have may be that of another
+ * server, and begin where that one's WAL ends: then what they share before it must be the same, too. */
+static bool check_agreement(const struct choosing *choosing,
+                            const struct restore_target_choice *choice, struct error *err)
+{
+    const bool own = choice->repository == choosing->repository;
+    uint64_t to = UINT64_MAX;
+
+    switch (choosing->request->target) {
+    case RESTORE_LSN:
+        to = choosing->request->lsn;
+        break;
+    case RESTORE_XID:
+    case RESTORE_NAME:
+        to = choosing->stop.record.lsn;
+        break;
+    case RESTORE_IMMEDIATE:
+        to = choosing->backup->stop_lsn;
+        break;
+    case RESTORE_TIME:
+    case RESTORE_LATEST:
+        break;
+    }
+    return wal_scan_check_agreement(choosing->scan, own ? choosing->backup->start_lsn : 0, to, err);
+}
+
+static bool choose_all(struct choosing *choosing, struct restore_target_choice *choice,
+                       struct error *err)
+{
+    const struct restore_request *request = choosing->request;
+    uint32_t timeline = 0;
+
+    if (!restore_cluster_choose(choosing->repository, request, &choosing->catalog, err) ||
+        !choose_timeline(choosing, &timeline, err) || !open_timeline(choosing, timeline, err) ||
+        !choose_backup(choosing, err))
+        return false;
+    /* The backup's end lies on its own timeline; what came later does not matter. */
+    if (request->target == RESTORE_IMMEDIATE && request->timeline == 0 &&
+        choosing->backup->timeline != timeline &&
+        !open_timeline(choosing, choosing->backup->timeline, err))
+        return false;
+    if (!take_chosen(choosing, choice, err) || !check_agreement(choosing, choice, err))
+        return false;
+
+    char *where = repository_ask_names(choosing->repository);
+    bool ok = restore_reach_check(choosing->scan, where, choosing->backup, request,
+                                  &choosing->stop.record, err);
+
+    free(where);
+    return ok;
+}
+
 bool restore_target_choose(struct repository *repository, const struct restore_request *request,
                            int jobs, struct restore_target_choice *choice, struct error *err)
 {
     struct choosing choosing = {.repository = repository, .request = request, .jobs = jobs};
-    bool ok = choose_all(&choosing, err);
+    bool ok = choose_all(&choosing, choice, err);
 
     if (ok) {
         struct wal_scan_reach reach;
@@ -409,7 +436,6 @@ bool restore_target_choose(struct repository *repository, const struct restore_r
         choice->follow = choice->timeline > 1 && !wal_scan_history_known(choosing.scan)
                              ? RESTORE_TARGET_CURRENT
                              : RESTORE_TARGET_NUMBER;
-        ok = take_chosen(&choosing, choice, err);
     }
     wal_scan_close(choosing.scan);
     catalog_free(choosing.catalog);

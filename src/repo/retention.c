@@ -11,7 +11,7 @@
 
 static bool is_sound(const struct retention_backup *backup)
 {
-    return backup->complete && backup->info->page_errors == 0;
+    return backup->complete && !backup->damaged && backup->info->page_errors == 0;
 }
 
 /* Where nothing is sound, what there is has to do. */

@@ -1,16 +1,12 @@
 /* wal_agreement.c - is what lies in several places the WAL of one history? */
 #include "pgvigil/wal_agreement.h"
 
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "pgvigil/layout.h"
 #include "pgvigil/log.h"
 #include "pgvigil/object.h"
-#include "repo/wal_source.h"
 
 #define COMPARED_MAXIMUM                                                                           \
     4 /* segments of two repositories and a timeline, while trailers are damaged */
@@ -167,17 +163,18 @@ static bool compare_histories(const struct wal_union *all, uint32_t timeline, st
     return ok;
 }
 
-static bool compare_two(struct pair *pair, const struct history *history, uint64_t lsn,
-                        struct error *err)
+static bool compare_two(struct pair *pair, const struct history *history, uint64_t from_lsn,
+                        uint64_t to_lsn, struct error *err)
 {
+    const uint64_t from = from_lsn / pair->segment_size, to = to_lsn / pair->segment_size;
     uint64_t begin = 0;
 
     for (size_t i = 0; i < history->count; i++) {
         const uint64_t end = history->entries[i].switch_lsn / pair->segment_size;
 
         pair->timeline = history->entries[i].timeline;
-        pair->from = lsn / pair->segment_size > begin ? lsn / pair->segment_size : begin;
-        pair->before = end;
+        pair->from = from > begin ? from : begin;
+        pair->before = end <= to ? end : to + 1;
         if (!compare_timeline(pair, err))
             return false;
         begin = end;
@@ -185,8 +182,8 @@ static bool compare_two(struct pair *pair, const struct history *history, uint64
     return true;
 }
 
-bool wal_agreement_check(const struct wal_union *all, const struct history *history, uint64_t lsn,
-                         struct error *err)
+bool wal_agreement_check(const struct wal_union *all, const struct history *history,
+                         uint64_t from_lsn, uint64_t to_lsn, struct error *err)
 {
     struct pair pair = {.segment_size = all->ranges.segment_size};
 
@@ -196,42 +193,8 @@ bool wal_agreement_check(const struct wal_union *all, const struct history *hist
         for (size_t j = 0; j < i; j++) {
             pair.one = &all->members[j];
             pair.other = &all->members[i];
-            if (!compare_two(&pair, history, lsn, err))
+            if (!compare_two(&pair, history, from_lsn, to_lsn, err))
                 return false;
         }
     return true;
-}
-
-static bool digest_file(const char *segment, const char *path,
-                        unsigned char sha256[DIGEST_SHA256_SIZE], struct error *err)
-{
-    struct wal_source source = {.file = segment, .path = path};
-    struct stat info;
-
-    source.fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (source.fd < 0)
-        return error_set_errno(err, "could not open file \"%s\"", path);
-    bool ok =
-        fstat(source.fd, &info) == 0 || error_set_errno(err, "could not stat file \"%s\"", path);
-    source.length = (uint64_t)info.st_size;
-    ok = ok && wal_source_digest(&source, sha256, err);
-    close(source.fd);
-    return ok;
-}
-
-bool wal_agreement_is_other(struct repository *repository, const char *segment, const char *path)
-{
-    unsigned char sha256[DIGEST_SHA256_SIZE];
-    char object[LAYOUT_NAME_SIZE];
-    struct error why = ERROR_INIT;
-    struct trailer trailer;
-
-    if (access(path, F_OK) != 0)
-        return false;
-    if (object_trailer(repository, layout_wal_segment(segment, object), TRAILER_WAL, &trailer,
-                       &why) &&
-        digest_file(segment, path, sha256, &why))
-        return memcmp(trailer.raw_sha256, sha256, sizeof(sha256)) != 0;
-    log_debug("%s", why.message);
-    return false;
 }

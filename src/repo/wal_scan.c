@@ -117,9 +117,10 @@ void wal_scan_leave_out(struct wal_scan *scan, const struct wal_segment *segment
         find_parts(scan);
 }
 
-bool wal_scan_check_agreement(const struct wal_scan *scan, uint64_t lsn, struct error *err)
+bool wal_scan_check_agreement(const struct wal_scan *scan, uint64_t from_lsn, uint64_t to_lsn,
+                              struct error *err)
 {
-    return wal_agreement_check(&scan->wal, &scan->history, lsn, err);
+    return wal_agreement_check(&scan->wal, &scan->history, from_lsn, to_lsn, err);
 }
 
 const struct history *wal_scan_history(const struct wal_scan *scan)

@@ -309,7 +309,7 @@ def test_packs_that_verify_found_damaged_are_not_built_on(quiet, kind, way):
         second, done, _ = take(quiet)
         assert first["run"] in {name.split("/")[1] for name, _, of, *_ in refs(quiet, second) if of == kind}
     done = quiet.pgvigil.run("verify", check=4)
-    assert_says(done, f"`pgvigil -c '{quiet.config}' backup`", "--full")
+    assert_says(done, f"`pgvigil -c {quiet.config} backup`", "--full")
     if way == "flipped":  # and that verify knows it is no matter of how much it reads
         assert quiet.pgvigil.run("verify", "--sample", "0.001%", check=4).stdout.count("damaged: ") >= 1
     settle(quiet)

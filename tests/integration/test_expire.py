@@ -120,6 +120,24 @@ def test_marked_first_and_removed_later(scratch):
     assert names(site, f"/run/{second}/")
 
 
+def test_what_verify_found_damaged_takes_nobodys_place(scratch):
+    """A sound backup that was about to go stays instead of one that cannot be restored, until that is mended."""
+    site = make(scratch)
+    site.cluster.sql("create table t as select generate_series(1, 1000) i")
+    first, second = take(site), take(site)
+    assert fates(site) == {first: "waits", second: "stays"}
+    pack = objects(site, f"/pack/{second}/")[0]
+    content = pack.read_bytes()
+    pack.write_bytes(content[:-1])
+    site.pgvigil.run("verify", "--all", check=4)
+    assert fates(site) == {first: "stays", second: "stays"}
+    expire_twice(site)
+    assert sorted(backups(site)) == [first, second]
+    pack.write_bytes(content)
+    site.pgvigil.run("verify", "--all")
+    assert fates(site) == {first: "marked", second: "stays"}
+
+
 def test_packs_of_a_backup_that_has_gone_stay_for_those_that_share_them(scratch):
     site = make(scratch)
     site.cluster.sql("create table t as select generate_series(1, 1000) i")
@@ -132,7 +150,7 @@ def test_packs_of_a_backup_that_has_gone_stay_for_those_that_share_them(scratch)
     assert list(backups(site)) == [second]
     assert names(site, f"/pack/{first}/") and names(site, f"/run/{first}/")
     site.pgvigil.run("verify", "--all")
-    restored = site.restore("again")
+    assert fates(site) == {first: "marked", second: "stays"}
     assert restored.scalar("select count(*) from t") == 1001
     restored.stop()
 
@@ -303,12 +321,12 @@ def test_without_the_right_to_delete(scratch, where):
     else:
         assert list(backups(site)) == [second] and set(names(site, "/pack/")) <= set(before)
     site.pgvigil.run("verify", "--all")
-    place.chmod(0o700)
+    assert fates(site) == {first: "marked", second: "stays"}
     age(site)
     site.pgvigil.run("expire")
     assert list(backups(site)) == [second] and not names(site, f"/pack/{first}/")
     site.pgvigil.run("verify", "--all")
-
+    assert fates(site) == {first: "marked", second: "stays"}
 
 def test_damage_stops_it(scratch):
     site = make(scratch)
@@ -444,7 +462,7 @@ def test_a_copy_waits_for_the_end_of_an_expire(scratch, late):
         assert "waiting for the end of expire" in copy.finish().stderr
     assert listed(site, "east") == listed(site, "west")
     site.pgvigil.run("verify", "--all")
-
+    assert fates(site) == {first: "marked", second: "stays"}
 
 def test_a_debt_that_has_expired_everywhere_is_forgotten(scratch):
     site = make_two(scratch, west={"retention_window": "1 s"})

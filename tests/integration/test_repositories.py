@@ -490,7 +490,8 @@ def test_two_servers_under_one_name(scratch):
     site = make(scratch)
     site.backup()
     site.cluster.sql("create table t (i int)")
-    site.cluster.switch_wal()
+    parted = site.cluster.restore_point("parted")
+    site.cluster.switch_wal(archived=True)
     site.cluster.stop()
     twin = scratch.path / "twin"
     run(["cp", "-a", site.cluster.data, twin])
@@ -500,7 +501,9 @@ def test_two_servers_under_one_name(scratch):
         for _ in range(segments):
             site.cluster.sql("insert into t select %s from generate_series(1, 1000)",
                              1 if own_region == "west" else 2)
-            newest = site.cluster.switch_wal(archived=True)
+            site.cluster.switch_wal(archived=True)
+        if own_region == "east":
+            site.backup(check=3)
         site.cluster.stop()
         show(site.places[other])
         run(["rm", "-rf", site.state_dir / "debt"])
@@ -509,25 +512,21 @@ def test_two_servers_under_one_name(scratch):
             run(["rm", "-rf", site.cluster.data])
             run(["mv", twin, site.cluster.data])
     place = scratch.path / "refused"
-    for args in ((), ("--target-time", "2100-01-01 00:00:00+00")):
+    first, last = listed(site, "east")
+    # The clone's own backup begins where the other's WAL has ended; what came before it tells.
+    for args in ((), ("--backup", last), ("--backup", first), ("--target-time", "2100-01-01 00:00:00+00")):
         done = site.pgvigil.run("restore", "--to", place, *args, check=False)
         assert done.rc == 4 and not place.exists(), done.stderr
         assert_says(done, 'repositories "west" and "east" have different files of the name "0000000100',
                     "--without east restores from what was archived into \"west\"")
+    # What lies before they parted is the same everywhere.
+    restored = site.restore("before", "--target-lsn", format_lsn(parted))
+    assert restored.scalar("select count(*) from t") == 0
+    restored.stop()
     for name, other, rows in (("west", "east", {(1, 2000)}), ("east", "west", {(2, 4000)})):
         restored = site.restore(f"of-{name}", "--without", other)
         assert set(restored.sql("select i, count(*) from t group by i")) == rows
         restored.stop()
-    # Whoever recovers from both all the same is stopped where the one goes on from the other.
-    west = scratch.mkdir("recovering")
-    run(["cp", "-a", site.cluster.data / "global", west])
-    names = sorted(path.name[:24] for path in site.places["west"].rglob("0*.zst*") if len(path.name.split(".")[0]) == 24)
-    wal = scratch.mkdir("recovering/pg_wal")
-    site.pgvigil.run("archive-get", names[-1], wal / names[-1])
-    following = f"{int(names[-1], 16) + 1:024X}"
-    assert following <= newest
-    done = site.pgvigil.run("archive-get", following, wal / "RECOVERYXLOG", check=126)
-    assert_says(done, f'"{following}" in repository "east" does not go on from', names[-1], "--without")
 
 
 def test_restore_where_only_another_has_a_backup(scratch):
@@ -570,12 +569,28 @@ def test_restore_where_only_another_has_a_backup(scratch):
     path.write_bytes(path.read_bytes()[:-1])
     assert_says(restore("damaged", "--backup", first), "backup.json", "is damaged",
                 f'backup {first} is taken from repository "east"', hint=False)
-    # Nothing at all in the first, as when it has just been made. (Recovery does not end there: nothing is
-    # surely absent where this cluster has archived nothing.)
+    # Nothing at all in the first, as when it has just been made.
     for path in site.places["west"].iterdir():
         if path.name != "pgvigil.json":
             run(["rm", "-rf", path])
-    assert taken in site.pgvigil.run("restore", "--to", scratch.path / "made-anew").stderr
+    assert taken in restore("made-anew").stderr
+
+
+def test_restore_beside_another_cluster_of_the_name(scratch):
+    """Another host calls its cluster the same, and stores into one of the two repositories, too."""
+    site = make(scratch)
+    site.cluster.sql("create table t as select 1 as i")
+    site.backup()
+    other = Site(scratch, name="other", wal_segsize=1, own_identity=True,
+                 config={"cluster": {"name": "main"}, "repository local": {"url": f"file://{site.places['east']}"}})
+    other.cluster.sql("create table t as select 2 as i")
+    other.backup()
+    for one in (other, site):
+        one.cluster.switch_wal(archived=True)
+        one.cluster.stop()
+    restored = site.restore("restored")
+    assert restored.scalar("select i from t") == 1
+    restored.stop()
 
 
 def test_restore_without_one(scratch):

@@ -112,12 +112,13 @@ START_TEST(damage_takes_nobodys_place)
     add(1, 200, 9 * DAY);
     infos[add(1, 300, 8 * DAY) - backups].page_errors = 1;
     add(1, 400, 7 * DAY + HOUR)->complete = false;
+    add(1, 500, 7 * DAY + HOUR / 2)->damaged = true;
     settings.daily = 1;
     retention_judge(&retention);
     check_reasons(&backups[0], 0);
     check_reasons(&backups[1], RETENTION_BASE | RETENTION_MINIMUM | RETENTION_DAILY);
-    check_reasons(&backups[2], RETENTION_WINDOW);
-    check_reasons(&backups[3], RETENTION_WINDOW);
+    for (size_t i = 2; i < 5; i++)
+        check_reasons(&backups[i], RETENTION_WINDOW);
 }
 END_TEST
 

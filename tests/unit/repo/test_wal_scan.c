@@ -571,7 +571,7 @@ static void make_other(void)
 
 static void ck_disagree(uint64_t from, const char *file)
 {
-    ck_assert(!wal_scan_check_agreement(scan, from * SEGMENT, &err));
+    ck_assert(!wal_scan_check_agreement(scan, from * SEGMENT, UINT64_MAX, &err));
     ck_assert_int_eq(err.code, ERROR_INTEGRITY);
     ck_assert_msg(strstr(err.message, file) != NULL, "%s", err.message);
     ck_assert(strstr(err.hint, "--without other") != NULL);
@@ -585,12 +585,16 @@ START_TEST(two_servers_under_the_same_names)
     store_other_server(1, 5, 8);
     open_scan(1);
     ck_disagree(2, "000000010000000000000006");
+    /* Up to where they parted they agree. */
+    ck_assert(wal_scan_check_agreement(scan, 2 * SEGMENT, 5 * SEGMENT - 1, &err));
+    ck_assert(!wal_scan_check_agreement(scan, 2 * SEGMENT, 5 * SEGMENT, &err));
+    error_clear(&err);
     /* A damaged one tells nothing, but those before it do. */
     damage_part(6, ITS_TRAILER);
     ck_disagree(2, "000000010000000000000005");
     damage_part(5, ITS_TRAILER);
-    ck_assert(wal_scan_check_agreement(scan, 2 * SEGMENT, &err));
-    ck_assert(wal_scan_check_agreement(scan, 7 * SEGMENT, &err));
+    ck_assert(wal_scan_check_agreement(scan, 2 * SEGMENT, UINT64_MAX, &err));
+    ck_assert(wal_scan_check_agreement(scan, 7 * SEGMENT, UINT64_MAX, &err));
 }
 END_TEST
 
@@ -606,7 +610,7 @@ START_TEST(two_servers_of_which_one_was_left)
     archive_store_history(repository->sibling, 2, history);
     store_one_server(2, 3);
     open_scan(2);
-    ck_assert(wal_scan_check_agreement(scan, 2 * SEGMENT, &err));
+    ck_assert(wal_scan_check_agreement(scan, 2 * SEGMENT, UINT64_MAX, &err));
     open_scan(1);
     ck_disagree(2, "000000010000000000000006");
 }
@@ -621,7 +625,7 @@ START_TEST(two_servers_that_were_promoted)
     open_scan(2);
     ck_disagree(2, "00000002.history");
     memory_store_break(repository->sibling->store, true);
-    ck_assert(wal_scan_check_agreement(scan, 2 * SEGMENT, &err));
+    ck_assert(wal_scan_check_agreement(scan, 2 * SEGMENT, UINT64_MAX, &err));
     memory_store_break(repository->sibling->store, false);
 }
 END_TEST
