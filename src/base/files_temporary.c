@@ -63,10 +63,11 @@ bool files_temporary_directory(char **path, int *lock, struct error *err)
     *path = files_join(place, PREFIX "XXXXXX");
     if (mkdtemp(*path)) {
         *lock = open(*path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        if (*lock >= 0 && flock(*lock, LOCK_EX) == 0)
+        /* Where a directory cannot be locked (NFS), nobody who sweeps can lock it either. */
+        if (*lock >= 0) {
+            (void)flock(*lock, LOCK_EX);
             return true;
-        if (*lock >= 0)
-            close(*lock);
+        }
         rmdir(*path);
     }
     error_set_errno(err, "could not make a temporary directory in \"%s\"", place);
