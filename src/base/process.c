@@ -235,32 +235,58 @@ bool process_hint_owner(const char *path, struct error *err)
     return false;
 }
 
-static const char *process_group_name(char name[256])
+static const char *process_group_name(gid_t group, char name[256])
 {
     struct group entry, *found = NULL;
     char space[4096];
 
-    if (getgrgid_r(getegid(), &entry, space, sizeof(space), &found) == 0 && found)
+    if (getgrgid_r(group, &entry, space, sizeof(space), &found) == 0 && found)
         snprintf(name, 256, "%s", entry.gr_name);
     else
-        snprintf(name, 256, "%ld", (long)getegid());
+        snprintf(name, 256, "%ld", (long)group);
     return name;
 }
 
+/* What one group may read already is not taken from it: it is we who are the wrong user. */
 bool process_hint_group(const char *path, struct error *err)
 {
     char *quoted = process_quote(path), group[256];
+    struct stat info;
 
-    error_hint(err, "as root: chgrp %s %s && chmod 0640 %s", process_group_name(group), quoted,
-               quoted);
+    if (stat(path, &info) == 0 && info.st_gid != 0 && (info.st_mode & S_IRGRP) != 0)
+        error_hint(err, "run it as a user of group %s, as the server is",
+                   process_group_name(info.st_gid, group));
+    else
+        error_hint(err, "as root: chgrp %s %s && chmod 0640 %s",
+                   process_group_name(getegid(), group), quoted, quoted);
     free(quoted);
     return false;
 }
 
+/* Whom the directory belongs to, or the one that it would be made in. */
+static bool process_directory_owner(const char *path, uid_t *owner)
+{
+    char *at = mem_strdup(path), *slash;
+    struct stat info;
+    bool found;
+
+    while (!(found = stat(at, &info) == 0) && (slash = strrchr(at, '/')) != NULL && slash != at)
+        *slash = '\0';
+    free(at);
+    *owner = found ? info.st_uid : 0;
+    return found;
+}
+
 bool process_hint_directory(const char *path, struct error *err)
 {
-    char *quoted = process_quote(path);
+    char *quoted = process_quote(path), name[256];
+    uid_t owner;
 
+    if (process_directory_owner(path, &owner) && owner != 0 && owner != geteuid()) {
+        free(quoted);
+        return error_hint(err, "run it as user %s, whom \"%s\" belongs to",
+                          process_name_user(owner, name), path);
+    }
     error_hint(err, "as root: install -d -o %s -m 700 %s", process_user_name(), quoted);
     free(quoted);
     return false;

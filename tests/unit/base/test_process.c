@@ -6,6 +6,7 @@
 #include <sys/wait.h>
 
 #include "fixture.h"
+#include "pgvigil/mem.h"
 #include "pgvigil/process.h"
 #include "suites.h"
 
@@ -152,6 +153,35 @@ START_TEST(test_become_nameless_owner)
 }
 END_TEST
 
+/* What belongs to another user, or may be read by a group, is not to be made the caller's own. As root, who
+ * alone can make such files here; for whom they would never be refused. */
+START_TEST(test_hints_take_nothing_away)
+{
+    struct error err = ERROR_INIT;
+    char *deep;
+
+    if (geteuid() != 0 || getpwuid(61234))
+        return;
+    fixture_write("owned", "");
+    ck_assert_int_eq(chown(fixture_path("owned"), 0, 61235), 0);
+    ck_assert_int_eq(chmod(fixture_path("owned"), 0640), 0);
+    process_hint_group(fixture_path("owned"), &err);
+    ck_assert_str_eq(err.hint, "run it as a user of group 61235, as the server is");
+    ck_assert_int_eq(chmod(fixture_path("owned"), 0600), 0);
+    process_hint_group(fixture_path("owned"), &err);
+    ck_assert_ptr_nonnull(strstr(err.hint, "chgrp "));
+
+    ck_assert_int_eq(chown(fixture_directory, 61234, 0), 0);
+    deep = mem_printf("%s/not/there", fixture_directory);
+    process_hint_directory(deep, &err);
+    ck_assert_ptr_nonnull(strstr(err.hint, "run it as user 61234, whom "));
+    ck_assert_int_eq(chown(fixture_directory, 0, 0), 0);
+    process_hint_directory(deep, &err);
+    ck_assert_ptr_nonnull(strstr(err.hint, "install -d "));
+    free(deep);
+}
+END_TEST
+
 Suite *process_suite(void)
 {
     Suite *suite = suite_create("process");
@@ -169,6 +199,7 @@ Suite *process_suite(void)
     tcase_add_test(owners, test_owner_is_oneself);
     tcase_add_test(owners, test_become_named_owner);
     tcase_add_test(owners, test_become_nameless_owner);
+    tcase_add_test(owners, test_hints_take_nothing_away);
     suite_add_tcase(suite, tests);
     suite_add_tcase(suite, owners);
     return suite;
