@@ -92,6 +92,39 @@ static bool refuse_gap(const struct question *question, struct error *err)
     return false;
 }
 
+/* Does the WAL go on behind the last transaction? Then it may well reach the moment. */
+static bool goes_on(const struct newest *newest)
+{
+    return newest->record.found && (!newest->transaction.found ||
+                                    newest->record.record.lsn > newest->transaction.record.lsn);
+}
+
+/* Recovery to a time stops at a transaction only. */
+static bool refuse_quiet(const struct question *question, const struct newest *newest,
+                         struct error *err)
+{
+    char target[RESTORE_TARGET_TEXT_SIZE], name[WAL_NAME_SIZE], run[CLOCK_COMPACT_SIZE];
+    const bool inclusive = question->request->bound == RESTORE_INCLUSIVE;
+
+    error_set(err, ERROR_NEGATIVE,
+              "cannot restore to %s: the WAL in %s has no transaction that ended %s that moment, at"
+              " which recovery could stop",
+              restore_target_text(question->request, target), question->where,
+              inclusive ? "after" : "at or after");
+    tell_newest(question, newest, err);
+    missing_name(question, name);
+    if (newest->transaction.found)
+        return error_hint(err,
+                          "without a target everything archived is restored, which is the state of"
+                          " that moment unless the server wrote more: pg_switch_wal() archives what"
+                          " it has from %s on",
+                          name);
+    return error_hint(err,
+                      "`--backup %s --target immediate` restores the state of that moment unless"
+                      " the server wrote more: pg_switch_wal() archives what it has from %s on",
+                      layout_run_text(question->backup->run, run), name);
+}
+
 /* The archive ends before the target. */
 static bool refuse_end(const struct question *question, struct error *err)
 {
@@ -100,6 +133,9 @@ static bool refuse_end(const struct question *question, struct error *err)
 
     if (!find_newest(question, &newest, err))
         return false;
+    if (question->request->target == RESTORE_TIME && question->request->time <= clock_now() &&
+        goes_on(&newest))
+        return refuse_quiet(question, &newest, err);
     error_set(err, ERROR_NEGATIVE, "cannot restore to %s: the WAL in %s ends before it",
               restore_target_text(question->request, target), question->where);
     tell_newest(question, &newest, err);

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 
 #include "job/restore_cluster.h"
+#include "job/restore_fork.h"
 #include "job/restore_reach.h"
 #include "pgvigil/clock.h"
 #include "pgvigil/layout.h"
@@ -391,6 +392,26 @@ static bool check_agreement(const struct choosing *choosing,
     return wal_scan_check_agreement(choosing->scan, own ? choosing->backup->start_lsn : 0, to, err);
 }
 
+/* Will recovery get there, and is it where the cluster was? */
+static bool check_target(const struct choosing *choosing, struct error *err)
+{
+    char *where = repository_ask_names(choosing->repository);
+    bool ok = restore_reach_check(choosing->scan, where, choosing->backup, choosing->request,
+                                  &choosing->stop.record, err);
+    struct restore_fork fork = {.current = 0};
+
+    free(where);
+    if (ok || err->code == ERROR_NEGATIVE)
+        restore_fork_find(choosing->repository, choosing->scan, choosing->backup, choosing->request,
+                          choosing->jobs, &fork);
+    if (fork.current == 0)
+        return ok;
+    if (!ok)
+        return restore_fork_hint(&fork, err);
+    restore_fork_warn(&fork, choosing->request);
+    return true;
+}
+
 static bool choose_all(struct choosing *choosing, struct restore_target_choice *choice,
                        struct error *err)
 {
@@ -406,15 +427,8 @@ static bool choose_all(struct choosing *choosing, struct restore_target_choice *
         choosing->backup->timeline != timeline &&
         !open_timeline(choosing, choosing->backup->timeline, err))
         return false;
-    if (!take_chosen(choosing, choice, err) || !check_agreement(choosing, choice, err))
-        return false;
-
-    char *where = repository_ask_names(choosing->repository);
-    bool ok = restore_reach_check(choosing->scan, where, choosing->backup, request,
-                                  &choosing->stop.record, err);
-
-    free(where);
-    return ok;
+    return take_chosen(choosing, choice, err) && check_agreement(choosing, choice, err) &&
+           check_target(choosing, err);
 }
 
 bool restore_target_choose(struct repository *repository, const struct restore_request *request,

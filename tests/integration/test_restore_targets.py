@@ -233,13 +233,14 @@ def test_inside_the_only_backup_allowed(history, refused):
 
 def test_behind_the_end(history, refused):
     last = history.oracle.ends[-1]
-    told = refused(["--target-time", format_time(last.micros + 1)], "the WAL in repositor", "ends before it",
-                   "without a target")
+    told = refused(["--target-time", format_time(last.micros + 1)], "the WAL in repositor",
+                   "no transaction that ended after that moment", "without a target")
     assert "the last transaction up to there ended at" in told.stderr
     refused(["--target-time", "2099-01-01 00:00:00+00"], "ends before it", "it is now 20")
     refused(["--target-lsn", "FFF/0"], "ends before it")
     # Recovery must see a later one to know that it is there, unless it stops before the last one itself.
-    refused(["--target-time", format_time(max(e.micros for e in history.oracle.ends))], "ends before it")
+    refused(["--target-time", format_time(max(e.micros for e in history.oracle.ends))],
+            "no transaction that ended after that moment")
     refused(["--target-xid", "4000000000"], "no transaction 4000000000")
     refused(["--target-name", "never"], 'no restore point "never"')
 

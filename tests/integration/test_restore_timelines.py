@@ -86,6 +86,35 @@ def test_a_target_on_the_old_timeline_behind_the_fork(fork):
     assert not forked(restored)
 
 
+def between(fork):
+    """When the old timeline was written behind the fork, and the new one not yet."""
+    return [c for c in fork.old.commits if c.lsn > fork.fork.lsn][10].time
+
+
+def test_a_time_when_the_old_timeline_was_current(fork):
+    def told(name, time):
+        return fork.site.pgvigil.run("restore", "--to", fork.site.scratch.path / name, "--target-time", time).stderr
+    warned = told("unforked", between(fork))
+    assert "timeline 1 was current" in warned and "--target-timeline 1" in warned
+    assert "was current" not in told("later", fork.new.commits[-5].time)
+    before = [c for c in fork.after if c.lsn < fork.fork.lsn][-3]
+    assert "was current" not in told("earlier", before.time)
+
+
+def test_a_new_timeline_without_a_transaction(fork):
+    """None that is archived: all its segments are put aside."""
+    begin = wal_object(fork.site, segment_name(2, fork.fork.end // MB, MB))
+    aside = [(path, path.with_suffix(".aside")) for path in begin.parent.glob("*.zst") if path.name >= begin.name]
+    for path, away in aside:
+        path.rename(away)
+    try:
+        done = refused(fork.site, "--repository", "local", "--target-time", between(fork))
+        assert_says(done, "timeline 1 was written at that moment", "--target-timeline 1")
+    finally:
+        for path, away in aside:
+            away.rename(path)
+
+
 def test_a_target_before_the_fork_from_either(fork):
     target = [c for c in fork.old.commits if c.lsn < fork.fork.lsn][-3]
     for timeline, oracle in (("1", fork.old), ("2", fork.new)):
