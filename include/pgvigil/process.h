@@ -25,9 +25,10 @@ bool process_become_owner(const char *path, struct error *err);
 bool process_tell_owner(const char *path, struct error *err);
 /* The hint that makes a file or directory that is there ours; returns false. */
 bool process_hint_owner(const char *path, struct error *err);
-/* The hint that lets us read a file that others own, as `init` leaves a configuration, or says who may;
- * returns false. */
+/* The hint that lets us read a file that others own, as `init` leaves a configuration; returns false. */
 bool process_hint_group(const char *path, struct error *err);
+/* The same for whoever may be the wrong user: where a group may read it already, it says so. */
+bool process_hint_reader(const char *path, struct error *err);
 /* The hint for a directory that only root can make, or make ours, or that is another user's; returns false. */
 bool process_hint_directory(const char *path, struct error *err);
 

@@ -439,7 +439,7 @@ bool config_load(const char *path, struct config **config, struct error *err)
         error_hint(err, "Make it with `%s init`, or name another one with -c.", process_command());
         process_tell_owner(absolute, err);
         if (err->detail[0] != '\0')
-            process_hint_group(absolute, err);
+            process_hint_reader(absolute, err);
     }
     ok = ok && config_parse(absolute, buffer_text(&text), text.length, config, err);
     if (ok && !config_check_mode(*config, err)) {

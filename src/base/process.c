@@ -247,20 +247,26 @@ static const char *process_group_name(gid_t group, char name[256])
     return name;
 }
 
-/* What one group may read already is not taken from it: it is we who are the wrong user. */
 bool process_hint_group(const char *path, struct error *err)
 {
     char *quoted = process_quote(path), group[256];
-    struct stat info;
 
-    if (stat(path, &info) == 0 && info.st_gid != 0 && (info.st_mode & S_IRGRP) != 0)
-        error_hint(err, "run it as a user of group %s, as the server is",
-                   process_group_name(info.st_gid, group));
-    else
-        error_hint(err, "as root: chgrp %s %s && chmod 0640 %s",
-                   process_group_name(getegid(), group), quoted, quoted);
+    error_hint(err, "as root: chgrp %s %s && chmod 0640 %s", process_group_name(getegid(), group),
+               quoted, quoted);
     free(quoted);
     return false;
+}
+
+/* What one group may read already is not taken from it: it is we who are the wrong user. */
+bool process_hint_reader(const char *path, struct error *err)
+{
+    char group[256];
+    struct stat info;
+
+    if (stat(path, &info) != 0 || info.st_gid == 0 || (info.st_mode & S_IRGRP) == 0)
+        return process_hint_group(path, err);
+    return error_hint(err, "run it as a user of group %s, who may read \"%s\"",
+                      process_group_name(info.st_gid, group), path);
 }
 
 /* Whom the directory belongs to, or the one that it would be made in. */

@@ -17,6 +17,7 @@
 #include "pgvigil/marks.h"
 #include "pgvigil/mem.h"
 #include "pgvigil/object_copy.h"
+#include "pgvigil/outage.h"
 #include "pgvigil/process.h"
 #include "pgvigil/progress.h"
 #include "pgvigil/refs.h"
@@ -400,6 +401,7 @@ static bool copy_to(const struct config *config, const struct copy_request *requ
         close_sources(&sources);
         return false;
     }
+    outage_end(config, to->name); /* it answers: what it is owed is looked at in the end */
     for (size_t i = 0; i < sources.count && first.code != ERROR_CANCELLED; i++) {
         put_first(&sources, i);
         if (!copy_between(config, request, sources.opened[i], target, report, context, err) &&

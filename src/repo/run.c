@@ -133,12 +133,12 @@ static bool claim(struct run *run, const char *kind, int64_t base, struct error 
 
         run->renewed = boot_time();
         if (!store_begin(run->repository, run->id, kind, base, &outcome, err))
-            return error_context(err, "could not begin a %s", kind);
+            return error_context(err, "could not begin the %s", kind);
         if (outcome == STORE_STORED)
             return true;
     }
     return error_set(err, ERROR_EXISTS,
-                     "could not begin a %s in repository \"%s\": no ID of the next hour is free",
+                     "could not begin the %s in repository \"%s\": no ID of the next hour is free",
                      kind, run->repository->name);
 }
 

@@ -102,6 +102,19 @@ def test_an_outage_while_archiving(scratch):
     assert objects(site.places["west"]) == objects(site.places["east"])
 
 
+def test_copy_just_after_an_outage(scratch):
+    """What it brings is owed no longer, although a push has found the repository down within the last minute."""
+    site = make(scratch)
+    site.backup()
+    hide(site.places["east"])
+    for _ in range(2):
+        site.cluster.switch_wal(archived=True)
+    show(site.places["east"])
+    assert owed(site, "east") > 0
+    site.pgvigil.run("copy", "--to", "east")
+    assert owed(site, "east") == 0
+
+
 def test_check_just_after_an_outage(scratch):
     """Whoever answers again gets the segment at once, and what it was owed; nobody waits for the next push."""
     site = make(scratch)
@@ -328,7 +341,7 @@ def test_copy_takes_from_whoever_has_it(scratch):
     run(["rm", "-r", *site.places["later"].glob(f"main/*/pack/{first}"), *site.places["later"].glob(f"main/*/backup/{first}")])
     pack = sorted(site.places["west"].glob(f"main/*/pack/{first}/*"))[0]
     whole = pack.read_bytes()
-    pack.write_bytes(whole[:50] + b"?" + whole[51:])
+    pack.write_bytes(whole[:50] + bytes([whole[50] ^ 1]) + whole[51:])
     done = site.pgvigil.run("copy", "--to", "later")
     assert 'is damaged; repository "east" had it' in done.stderr
     assert objects(site.places["later"]) == objects(site.places["east"])

@@ -126,8 +126,9 @@ def test_what_is_lost_is_stored_again(quiet, loss):
     elif loss == "a pack":
         sorted(quiet.repository.glob(f"*/*/pack/{dead}/*"))[1].unlink()
     else:
-        content = path.read_bytes()
-        path.write_bytes(content[:len(content) // 2] + b"?" + content[len(content) // 2 + 1:])
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
     second, done, copy = take(quiet, "--jobs", "1")
     wanted = {"the list": 0, "a pack": 2, "damage": 2}[loss]
     assert (f": {wanted} packs" in done.stderr) == (wanted > 0)
