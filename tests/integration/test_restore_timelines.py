@@ -104,7 +104,7 @@ def test_a_time_when_the_old_timeline_was_current(fork):
 def test_a_new_timeline_without_a_transaction(fork):
     """None that is archived: all its segments are put aside."""
     begin = wal_object(fork.site, segment_name(2, fork.fork.end // MB, MB))
-    aside = [(path, path.with_suffix(".aside")) for path in begin.parent.glob("*.zst") if path.name >= begin.name]
+    aside = [(path, path.with_suffix(".aside")) for path in begin.parent.iterdir() if path.name >= begin.name]
     for path, away in aside:
         path.rename(away)
     try:
