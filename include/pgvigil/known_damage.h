@@ -23,10 +23,9 @@ struct known_damage {
         .looked = 0                                                                                \
     }
 
-/* Of the system identifier that is selected. Where nothing is known, nothing is damaged; ERROR_INTEGRITY if
- * the file is. */
-bool known_damage_read(const struct repository *repository, struct known_damage *damage,
-                       struct error *err);
+/* Of the system identifier that is selected. Where nothing is known, nothing is damaged; so it is where the
+ * file cannot be read, with a warning. */
+void known_damage_read(const struct repository *repository, struct known_damage *damage);
 void known_damage_free(struct known_damage *damage);
 
 /* Durable. */

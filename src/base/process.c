@@ -270,29 +270,27 @@ bool process_hint_reader(const char *path, struct error *err)
 }
 
 /* Whom the directory belongs to, or the one that it would be made in. */
-static bool process_directory_owner(const char *path, uid_t *owner)
+static uid_t process_directory_owner(const char *path)
 {
     char *at = mem_strdup(path), *slash;
-    struct stat info;
-    bool found;
+    struct stat info = {.st_uid = 0};
 
-    while (!(found = stat(at, &info) == 0) && (slash = strrchr(at, '/')) != NULL && slash != at)
+    while (stat(at, &info) != 0 && (slash = strrchr(at, '/')) != NULL && slash != at)
         *slash = '\0';
     free(at);
-    *owner = found ? info.st_uid : 0;
-    return found;
+    return info.st_uid;
 }
 
 bool process_hint_directory(const char *path, struct error *err)
 {
-    char *quoted = process_quote(path), name[256];
-    uid_t owner;
+    const uid_t owner = process_directory_owner(path);
+    char name[256];
 
-    if (process_directory_owner(path, &owner) && owner != 0 && owner != geteuid()) {
-        free(quoted);
+    if (owner != 0 && owner != geteuid())
         return error_hint(err, "run it as user %s, whom \"%s\" belongs to",
                           process_name_user(owner, name), path);
-    }
+
+    char *quoted = process_quote(path);
     error_hint(err, "as root: install -d -o %s -m 700 %s", process_user_name(), quoted);
     free(quoted);
     return false;

@@ -33,15 +33,6 @@ bool cmd_list_is_verified(const struct known_damage *known, const struct backup_
     return info->stop_time <= known->looked;
 }
 
-/* Without it this knows less, and says that nothing was verified. */
-static void read_known(struct repository *repository, struct known_damage *known)
-{
-    struct error err = ERROR_INIT;
-
-    if (!known_damage_read(repository, known, &err))
-        log_error(LOG_WARNING, &err);
-}
-
 static bool read_surveys(struct repository *repository, struct list_repository *entry,
                          struct error *err)
 {
@@ -57,7 +48,7 @@ static bool read_surveys(struct repository *repository, struct list_repository *
         repository_select(repository, identifiers[i]);
         ok = survey_read(repository, &entry->surveys[i], err);
         if (ok)
-            read_known(repository, &entry->known[i]);
+            known_damage_read(repository, &entry->known[i]);
         entry->count += ok;
     }
     free(identifiers);

@@ -204,12 +204,8 @@ static void take_damage(const struct repository *repository, struct refs *damage
                         struct refs *missing)
 {
     struct known_damage damage;
-    struct error err = ERROR_INIT;
 
-    if (!known_damage_read(repository, &damage, &err)) {
-        log_error(LOG_WARNING, &err);
-        return;
-    }
+    known_damage_read(repository, &damage);
     for (size_t i = 0; i < damage.count; i++) {
         struct refs_pack pack = {.size = 0};
 

@@ -7,7 +7,6 @@
 
 #include "pgvigil/clock.h"
 #include "pgvigil/known_damage.h"
-#include "pgvigil/log.h"
 #include "pgvigil/mem.h"
 #include "pgvigil/process.h"
 #include "pgvigil/refs.h"
@@ -217,12 +216,10 @@ static void judge(struct expire_inventory *inventory, const struct config_retent
     struct retention *retention = &inventory->retention;
     const struct catalog *catalog = inventory->catalog;
 
-    struct known_damage damage = KNOWN_DAMAGE_INIT;
-    struct error why = ERROR_INIT;
+    struct known_damage damage;
 
     /* Without it a backup that is lost may take the place of a sound one; but nobody else knows. */
-    if (!known_damage_read(inventory->repository, &damage, &why))
-        log_error(LOG_WARNING, &why);
+    known_damage_read(inventory->repository, &damage);
     retention->settings = settings;
     retention->now = inventory->now;
     retention->backups = mem_calloc(catalog->count + 1, sizeof(*retention->backups));

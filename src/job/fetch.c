@@ -232,8 +232,7 @@ static bool site_fetch(struct fetch *fetch, size_t index, enum site_patience pat
                              output_write, output, NULL, err);
 }
 
-/* *delivered is true when this repository had it. False: the destination cannot be written, or
- * what was fetched must not be handed over. */
+/* *delivered is true when this repository had it. False: the destination cannot be written. */
 static bool fetch_from(struct fetch *fetch, size_t index, enum site_patience patience,
                        bool *delivered, struct error *err)
 {

@@ -9,6 +9,7 @@
 #include "job/verify_walk.h"
 #include "pgvigil/files.h"
 #include "pgvigil/json_out.h"
+#include "pgvigil/log.h"
 #include "pgvigil/mem.h"
 
 #define FORMAT 1
@@ -79,29 +80,37 @@ static bool take_all(json_t *root, struct known_damage *damage)
     return true;
 }
 
-bool known_damage_read(const struct repository *repository, struct known_damage *damage,
-                       struct error *err)
+static bool read_file(const struct repository *repository, struct known_damage *damage,
+                      struct error *err)
 {
     char *path = path_of(repository);
     struct buffer text = BUFFER_INIT;
     bool ok = files_read(path, FILE_MAXIMUM, &text, err);
 
-    *damage = (struct known_damage)KNOWN_DAMAGE_INIT;
     if (ok) {
         json_t *root = json_loadb(buffer_text(&text), text.length, JSON_REJECT_DUPLICATES, NULL);
 
-        if (root == NULL || !take_all(root, damage)) {
-            known_damage_free(damage);
-            ok = error_set(err, ERROR_INTEGRITY, "\"%s\" is damaged", path);
-        }
+        ok = (root != NULL && take_all(root, damage)) ||
+             error_set(err, ERROR_INTEGRITY, "\"%s\" is damaged", path);
         json_decref(root);
-    } else if (err->code == ERROR_NOT_FOUND || repository->all->stateless) {
-        error_clear(err); /* what is closed to who only reads is as good as none */
-        ok = true;
+    } else {
+        /* what is closed to who only reads is as good as none */
+        ok = err->code == ERROR_NOT_FOUND || repository->all->stateless;
     }
     buffer_free(&text);
     free(path);
     return ok;
+}
+
+void known_damage_read(const struct repository *repository, struct known_damage *damage)
+{
+    struct error err = ERROR_INIT;
+
+    *damage = (struct known_damage)KNOWN_DAMAGE_INIT;
+    if (read_file(repository, damage, &err))
+        return;
+    known_damage_free(damage);
+    log_error(LOG_WARNING, &err);
 }
 
 void known_damage_free(struct known_damage *damage)

@@ -7,7 +7,6 @@
 
 #include "pgvigil/known_damage.h"
 #include "pgvigil/layout.h"
-#include "pgvigil/log.h"
 #include "pgvigil/mem.h"
 #include "pgvigil/process.h"
 
@@ -121,12 +120,8 @@ static bool read_memory(struct verify_walk *walk, struct error *err)
 static void suspect_known(struct verify_walk *walk)
 {
     struct known_damage damage;
-    struct error err = ERROR_INIT;
 
-    if (!known_damage_read(walk->repository, &damage, &err)) {
-        log_error(LOG_WARNING, &err);
-        return;
-    }
+    known_damage_read(walk->repository, &damage);
     for (size_t i = 0; i < damage.count; i++) {
         struct verify_entry *entry = verify_walk_find(walk, damage.findings[i].object);
 
