@@ -11,6 +11,7 @@
 #include "job/restore_blocks.h"
 #include "job/restore_config.h"
 #include "job/restore_delta.h"
+#include "job/restore_instead.h"
 #include "job/restore_manifest.h"
 #include "job/restore_place.h"
 #include "job/restore_plan.h"
@@ -407,13 +408,11 @@ static bool was_removed(const struct restoring *restoring)
     return !there && err.code == ERROR_NOT_FOUND;
 }
 
-/* What damage costs, where it is not that of one WAL segment. */
+/* What damage costs, where it is not that of one WAL segment; or why it is none. */
 static void tell_cost(const struct restoring *restoring, struct error *err)
 {
     char run[CLOCK_COMPACT_SIZE];
 
-    if (err->code != ERROR_INTEGRITY || restoring->choice.backup == NULL || err->detail[0] != '\0')
-        return;
     layout_run_text(restoring->choice.backup->run, run);
     if (was_removed(restoring)) {
         error_detail(err,
@@ -424,11 +423,50 @@ static void tell_cost(const struct restoring *restoring, struct error *err)
     }
     error_detail(err, "backup %s cannot be restored from repository \"%s\"", run,
                  restoring->repository->name);
-    if (restoring->tree == NULL && err->hint[0] == '\0')
+}
+
+/* How to go on where the backup cannot be had. */
+static void hint_backup(const struct restoring *restoring, struct error *err)
+{
+    const struct restore_instead instead = {.repository = restoring->repository,
+                                            .request = restoring->request,
+                                            .choice = &restoring->choice,
+                                            .refs = &restoring->refs,
+                                            .jobs = restoring->jobs,
+                                            .begun = restoring->tree != NULL};
+
+    restore_instead_hint(&instead, err);
+}
+
+/* Once the place is chosen, what is damaged is the backup's. */
+static void explain_damage(const struct restoring *restoring, struct error *err)
+{
+    const bool told = err->detail[0] != '\0';
+
+    if (restoring->choice.backup == NULL)
+        return;
+    if (!told)
+        tell_cost(restoring, err);
+    if (restoring->place.path != NULL && err->hint[0] == '\0')
+        hint_backup(restoring, err);
+    else if (!told && err->hint[0] == '\0')
         error_hint(err,
                    "--backup chooses another one, --repository another place; `%s list` shows what "
                    "there is",
                    process_command());
+}
+
+static void explain(const struct restoring *restoring, struct error *err)
+{
+    if (err->code == ERROR_INTEGRITY)
+        explain_damage(restoring, err);
+    if (err->code == ERROR_CANCELLED && restoring->tree == NULL)
+        error_hint(err, "nothing was written to \"%s\"", restoring->request->to);
+    if (restoring->tree != NULL && err->hint[0] == '\0')
+        error_hint(err, "\"%s\" cannot be started; running the restore again %s",
+                   restoring->place.path,
+                   restoring->request->mode == RESTORE_DELTA ? "with --delta goes on from there"
+                                                             : "removes what is in it");
 }
 
 bool restore_run(const struct config *config, const struct restore_request *request,
@@ -441,16 +479,7 @@ bool restore_run(const struct config *config, const struct restore_request *requ
               write_all(&restoring, result, err);
 
     if (!ok)
-        tell_cost(&restoring, err);
-    if (!ok && err->code == ERROR_CANCELLED && restoring.tree == NULL)
-        error_hint(err, "nothing was written to \"%s\"", request->to);
-    if (!ok && restoring.tree != NULL && err->hint[0] == '\0')
-        error_hint(err,
-                   "\"%s\" cannot be started; running the restore again %s,"
-                   " --backup chooses another backup",
-                   restoring.place.path,
-                   request->mode == RESTORE_DELTA ? "with --delta goes on from there"
-                                                  : "removes what is in it");
+        explain(&restoring, err);
     free_all(&restoring);
     return ok;
 }

@@ -3,8 +3,8 @@
 import contextlib
 
 import pytest
-from backup_tools import assert_says, only_backup
-from harness import Ledger, Site, assert_verifybackup, keys, own, wait_recovery
+from backup_tools import assert_says, backups, only_backup
+from harness import Ledger, Site, assert_verifybackup, keys, own, parse_lsn, segment_name, wait_recovery
 
 pytestmark = pytest.mark.alone  # another repository would help out
 
@@ -132,3 +132,90 @@ def test_a_repository_that_cannot_be_written_to(stored):
     assert_verifybackup(cluster.data, cluster.bindir)
     wait_recovery(cluster.start(wait=False))
     assert only_backup(stored)
+
+
+# -- what would do instead ------------------------------------------------------------------------------------------
+
+HERE = ("--target-name", "here")
+
+
+@pytest.fixture
+def chain(make_site):
+    """A backup, one that builds on it, a full one, and a restore point behind them: site.runs."""
+    site = make_site(wal_segsize=1)
+    site.cluster.sql("create table t as select 1 n")
+    for args in ([], [], ["--full"]):
+        site.backup(*args)
+        site.cluster.sql("insert into t select max(n) + 1 from t")
+        site.cluster.switch_wal()
+    site.cluster.sql("select pg_create_restore_point('here')")
+    site.cluster.sql("insert into t select max(n) + 1 from t")
+    site.cluster.switch_wal(archived=True)
+    site.cluster.stop()
+    site.runs = list(backups(site))
+    return site
+
+
+def pack(site, run):
+    return objects(site, f"pack/{run}/*")[0]
+
+
+def without_it(run):
+    return f"hint: backup {run} does without it, and gets to the same target with more WAL to replay: " \
+           f"run the restore again with --backup {run}"
+
+
+def test_the_hint_that_is_followed(chain):
+    """It named neither the backup that would do, nor that there is one."""
+    _, second, third = chain.runs
+    path = pack(chain, third)
+    with replaced(path, flipped(path.read_bytes(), 0.5)):
+        assert_says(restore(chain, "again", *HERE, check=4), keys.called(path.name),
+                    f"{without_it(second)}, which removes what it restored so far")
+        cluster = chain.restore("again", *HERE, "--backup", second)
+        assert cluster.scalar("select max(n) from t") == 4
+
+
+def test_what_an_older_backup_needs_is_looked_for(chain):
+    first, second, third = chain.runs
+    with replaced(pack(chain, third), None):
+        with replaced(pack(chain, second), None):
+            assert_says(restore(chain, "pack", *HERE, check=4), without_it(first))
+        with replaced(objects(chain, f"backup/{second}/{keys.stored('manifest.sqlite.zst')}")[0], None):
+            assert_says(restore(chain, "manifest", *HERE, check=4), without_it(first))
+        with replaced(pack(chain, first), None):
+            assert_says(restore(chain, "first", *HERE, check=4), "hint: no older backup is known to do without it; `pgvigil")
+        with replaced(pack(chain, second), flipped(pack(chain, second).read_bytes(), 0.5)):
+            chain.pgvigil.run("verify", check=4)
+            assert_says(restore(chain, "known", *HERE, check=4), without_it(first))
+
+
+def test_the_wal_of_an_older_backup_is_looked_for(chain):
+    third = chain.runs[-1]
+    before = segment_name(1, (parse_lsn(backups(chain)[third]["start_lsn"]) >> 20) - 1, 1 << 20)
+    with replaced(pack(chain, third), None), replaced(objects(chain, f"wal/*/*/{keys.stored(before + '.zst')}")[0], None):
+        assert_says(restore(chain, "gap", *HERE, check=4), "hint: no older backup is known to do without it")
+
+
+def test_a_shared_pack_and_a_manifest(chain):
+    first, second, third = chain.runs
+    with replaced(pack(chain, first), None):
+        assert_says(restore(chain, "shared", *HERE, "--backup", second, "--repository", "local", check=4),
+                    "hint: no older backup is known to do without it; without --repository the others are asked")
+    with replaced(objects(chain, f"backup/{third}/{keys.stored('manifest.sqlite.zst')}")[0], b"nothing"):
+        told = restore(chain, "manifest", "--target", "immediate", check=4)
+        assert_says(told, f"hint: backup {second} does without it, and ends earlier: ")
+        assert told.stderr.endswith(f"--backup {second}\n") and not (chain.scratch.path / "manifest").exists()
+
+
+def test_both_copies(make_site, scratch):
+    other = scratch.mkdir("second")
+    site = make_site(wal_segsize=1, config={"repository second": {"url": f"file://{other}"}})
+    site.backup()
+    site.cluster.switch_wal()
+    site.backup("--full")
+    site.cluster.stop()
+    older, newer = backups(site)
+    path = pack(site, newer)
+    with replaced(path, None), replaced(other / path.relative_to(site.repository), None):
+        assert_says(restore(site, "both", check=4), 'in repository "second"', without_it(older))
