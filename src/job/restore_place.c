@@ -191,24 +191,34 @@ static bool is_of_target(const struct restore_place *place,
            same_marker(place->path, tablespace->to, RESTORE_PLACE_DELTA_MARKER);
 }
 
-static bool refuse_filled_target(const char *path, struct error *err)
+static bool refuse_server(const struct restore_place *place, long pid, struct error *err)
 {
-    const long pid = server_process_find(path);
+    const bool ours = restore_place_is_of_cluster(place->path, place->system_identifier);
 
-    if (pid != 0) {
-        error_set(err, ERROR_USAGE, "cannot restore to \"%s\": a server is running in it, pid %ld",
-                  path, pid);
-        return error_hint(err, "restore to another directory, or stop that server and move its "
-                               "data directory away");
-    }
+    error_set(err, ERROR_USAGE, "cannot restore to \"%s\": a server is running in it, pid %ld",
+              place->path, pid);
+    if (ours && place->mode == RESTORE_DELTA)
+        return error_hint(err, "stop that server, then repeat this");
+    return error_hint(err, "restore to another directory%s",
+                      ours ? ", or stop that server and restore onto its own with --delta" : "");
+}
+
+static bool refuse_filled_target(const struct restore_place *place, struct error *err)
+{
+    const char *path = place->path;
+
     error_set(err, ERROR_USAGE, "cannot restore to \"%s\": %s", path,
               has_file(path, "PG_VERSION") ? "it holds a data directory"
                                            : "the directory is not empty");
     if (has_file(path, RESTORE_PLACE_DELTA_MARKER))
         return error_hint(err, "a restore with --delta has begun here: repeat it with --delta");
-    return error_hint(err,
-                      "restore to another directory, or move this one away first, and keep it: its"
-                      " pg_wal may hold WAL that was never archived");
+    return error_hint(err, "restore to another directory, or move this one away first%s%s",
+                      has_file(path, "pg_wal")
+                          ? ", and keep it: its pg_wal may hold WAL that was never archived"
+                          : "",
+                      restore_place_is_of_cluster(path, place->system_identifier)
+                          ? "; or restore onto it with --delta, which keeps of it what is right"
+                          : "");
 }
 
 static bool refuse_foreign_target(const struct restore_place *place, struct error *err)
@@ -260,6 +270,7 @@ static bool check_target(const struct restore_place *place, struct error *err)
 {
     const char *path = place->path;
     enum files_emptiness state;
+    long pid;
 
     if (!look_into(path, &state, err))
         return false;
@@ -269,12 +280,12 @@ static bool check_target(const struct restore_place *place, struct error *err)
     }
     if (state != FILES_NOT_EMPTY)
         return true;
-    if (server_process_find(path) != 0)
-        return refuse_filled_target(path, err);
+    if ((pid = server_process_find(path)) != 0)
+        return refuse_server(place, pid, err);
     if (restore_place_is_remains(path))
         return check_ours(path, err);
     if (place->mode == RESTORE_ANEW)
-        return refuse_filled_target(path, err);
+        return refuse_filled_target(place, err);
     return restore_place_is_of_cluster(path, place->system_identifier)
                ? check_ours(path, err)
                : refuse_foreign_target(place, err);

@@ -211,7 +211,7 @@ def test_what_was_not_archived_is(site):
 def test_refused(site, scratch):
     """A running server, another cluster's directory, no cluster's, one whose pg_control is damaged."""
     site.backup()
-    assert_says(delta(site, check=2), "a server is running in it")
+    assert_says(delta(site, check=2), "a server is running in it", "hint: stop that server, then repeat this\n")
     other = scratch.cluster("other", own_identity=True)
     assert_says(delta(site, to=other.data, check=2), "not known to be a data directory of the cluster")
     site.cluster.stop()

@@ -107,10 +107,12 @@ def test_places_that_are_not_free(site):
     site.backup()
     at = site.scratch.path
     before = snapshot(site.cluster.data / "base")
-    assert_says(restore(site, site.cluster.data, check=2), "a server is running", str(site.cluster.pid))
+    assert_says(restore(site, site.cluster.data, check=2), "a server is running", str(site.cluster.pid),
+                "hint: restore to another directory, or stop that server and restore onto its own with --delta\n")
     filled = site.scratch.mkdir("filled")
     write_file(filled / "something", "of value")
-    assert_says(restore(site, filled, check=2), str(filled), "not empty")
+    assert_says(restore(site, filled, check=2), str(filled), "not empty",
+                "hint: restore to another directory, or move this one away first\n")
     assert (filled / "something").read_text() == "of value"
     assert_says(restore(site, site.config, check=2), "not a directory")
     assert_says(restore(site, at / "no" / "parent", check=2), str(at / "no"))
@@ -119,7 +121,13 @@ def test_places_that_are_not_free(site):
     assert_says(restore(site, dangling, check=2), "symbolic link", hint=False)
     assert snapshot(site.cluster.data / "base") == before
     site.cluster.stop()
-    assert_says(restore(site, site.cluster.data, check=2), "it holds a data directory")
+    lossless = "move this one away first, and keep it: its pg_wal may hold WAL that was never archived"
+    assert_says(restore(site, site.cluster.data, check=2), "it holds a data directory",
+                f"{lossless}; or restore onto it with --delta, which keeps of it what is right\n")
+    other = site.scratch.cluster("other", own_identity=True)
+    assert_says(restore(site, other.data, check=2), "it holds a data directory", f"{lossless}\n")
+    other.start()
+    assert_says(restore(site, other.data, check=2), "a server is running", "hint: restore to another directory\n")
 
 
 def test_places_that_are_free(site):
