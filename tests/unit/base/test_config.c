@@ -422,6 +422,12 @@ START_TEST(test_find)
     ck_assert_int_eq(err.code, ERROR_CONFIG);
     ck_assert_ptr_nonnull(strstr(err.message, "\"/etc/pgvigil/no-such-cluster-here.conf\""));
     ck_assert_ptr_nonnull(strstr(err.hint, "pgvigil init"));
+    ck_assert(!config_find(fixture_path("b.conf"), &path, &err));
+    ck_assert_ptr_nonnull(strstr(err.message, fixture_path("b.conf")));
+    ck_assert(strncmp(err.hint, "There is: ", 10) == 0);
+    ck_assert_ptr_nonnull(strstr(err.hint, fixture_path("a.conf")));
+    ck_assert(!config_find(fixture_path("absent/b.conf"), &path, &err));
+    ck_assert(strncmp(err.hint, "Name another one with -c", 24) == 0);
     ck_assert(!config_find("no such", &path, &err));
     ck_assert_str_eq(err.message, "invalid configuration name \"no such\"");
     ck_assert(config_find_path("main", &path, &err));
