@@ -30,6 +30,9 @@ bool history_parse(uint32_t timeline, const char *text, size_t length, struct hi
                    struct error *err);
 void history_free(struct history *history);
 
+/* The timeline that it left, and where; NULL if none is known. Borrowed. */
+const struct history_entry *history_parent(const struct history *history);
+
 /* Switch LSN of `timeline` in this history, or 0 when it is no part of it. */
 uint64_t history_switch_lsn(const struct history *history, uint32_t timeline);
 

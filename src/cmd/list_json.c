@@ -89,9 +89,7 @@ static json_t *make_stretch(const struct survey *survey, uint32_t timeline, uint
 
 static json_t *make_timeline(const struct survey *survey, const struct survey_timeline *timeline)
 {
-    const struct history *history = &timeline->history;
-    const struct history_entry *parent =
-        history->count > 1 ? &history->entries[history->count - 2] : NULL;
+    const struct history_entry *parent = history_parent(&timeline->history);
     json_t *object = json_out_object(), *ranges = json_out_array(), *gaps = json_out_array();
 
     for (size_t i = 0; i < timeline->range_count; i++) {

@@ -145,6 +145,22 @@ static void add_timeline(struct cmd_columns *table, const struct survey *survey,
         add_gap(table, survey, timeline->timeline, &timeline->gaps[gap]);
 }
 
+/* Where each timeline left the one before. */
+static void print_forks(const struct survey *survey, struct buffer *out)
+{
+    char lsn[WAL_LSN_TEXT_SIZE];
+
+    for (size_t i = 0; i < survey->timeline_count; i++) {
+        const struct survey_timeline *timeline = &survey->timelines[i];
+        const struct history_entry *parent = history_parent(&timeline->history);
+
+        if (parent != NULL)
+            buffer_append_format(out, "    timeline %" PRIu32 " left timeline %" PRIu32 " at %s\n",
+                                 timeline->timeline, parent->timeline,
+                                 wal_format_lsn(parent->switch_lsn, lsn));
+    }
+}
+
 static void print_wal(const struct survey *survey, struct buffer *out)
 {
     static const char *const titles[] = {"TIMELINE", "FIRST", "LAST", "SEGMENTS", "STORED", ""};
@@ -164,6 +180,7 @@ static void print_wal(const struct survey *survey, struct buffer *out)
         before += survey->timelines[i].before_backups;
     }
     cmd_columns_print(&table, out);
+    print_forks(survey, out);
     if (before > 0 && survey->catalog->count > 0)
         buffer_append_format(out, "    %" PRIu64 " of these segments %s older than every backup\n",
                              before, before == 1 ? "is" : "are");

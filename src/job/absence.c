@@ -62,6 +62,7 @@ static bool absence_check_descendants(const struct absence *absence, struct repo
 static bool absence_is_before_timeline(const struct absence *absence, bool *before,
                                        struct error *err)
 {
+    const struct history_entry *parent;
     struct history history;
     bool known;
 
@@ -70,8 +71,8 @@ static bool absence_is_before_timeline(const struct absence *absence, bool *befo
         if (!wal_archive_history(absence->repositories[i], absence->name.timeline, &history, &known,
                                  err))
             return false;
-        *before = history.count > 1 &&
-                  history.entries[history.count - 2].switch_lsn >= absence_segment_end(absence);
+        parent = history_parent(&history);
+        *before = parent != NULL && parent->switch_lsn >= absence_segment_end(absence);
         history_free(&history);
     }
     return true;

@@ -89,13 +89,6 @@ static const struct survey_timeline *find_timeline(const struct survey *survey, 
     return NULL;
 }
 
-static const struct history_entry *parent_of(const struct survey_timeline *timeline)
-{
-    const struct history *history = &timeline->history;
-
-    return history->count > 1 ? &history->entries[history->count - 2] : NULL;
-}
-
 static bool has_segment(const struct survey_timeline *timeline, uint64_t segment)
 {
     for (size_t i = 0; i < timeline->range_count; i++)
@@ -108,7 +101,7 @@ static bool has_segment(const struct survey_timeline *timeline, uint64_t segment
  * been deleted for its age; but not as long as the parent's last segment is there. */
 static uint64_t expected_first(const struct survey *survey, const struct survey_timeline *timeline)
 {
-    const struct history_entry *left = parent_of(timeline);
+    const struct history_entry *left = history_parent(&timeline->history);
     const struct survey_timeline *parent = left ? find_timeline(survey, left->timeline) : NULL;
     uint64_t first = timeline->ranges[0].first;
     uint64_t join = left ? left->switch_lsn / survey->wal.segment_size : 0;
@@ -125,7 +118,7 @@ static uint64_t expected_last(const struct survey *survey, const struct survey_t
 
     for (size_t i = 0; i < survey->timeline_count; i++) {
         const struct survey_timeline *child = &survey->timelines[i];
-        const struct history_entry *left = parent_of(child);
+        const struct history_entry *left = history_parent(&child->history);
 
         if (!left || left->timeline != timeline->timeline)
             continue;

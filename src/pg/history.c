@@ -158,6 +158,11 @@ void history_free(struct history *history)
     }
 }
 
+const struct history_entry *history_parent(const struct history *history)
+{
+    return history->count > 1 ? &history->entries[history->count - 2] : NULL;
+}
+
 uint64_t history_switch_lsn(const struct history *history, uint32_t timeline)
 {
     for (size_t i = 0; i < history->count; i++) {

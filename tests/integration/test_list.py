@@ -110,6 +110,7 @@ def test_backups_and_wal(make_site):
     assert done.stderr == ""
     for piece in (first["id"], second["id"], first["start_lsn"], last, "older than every backup", "last transaction"):
         assert piece in done.stdout, piece
+    assert "left timeline" not in done.stdout
     assert max(map(len, done.stdout.splitlines())) < 160
 
 
@@ -127,6 +128,7 @@ def test_another_timeline(small):
     (window,) = cluster["restorable"]
     assert window["timeline"] == 2
     assert parse_lsn(window["to_lsn"]) == (parse_segment(last, 1 << 20)[1] + 1) << 20
+    assert f"\n    timeline 2 left timeline 1 at {new['parent_left_at']}\n" in small.pgvigil.run("list").stdout
 
 
 def test_record_is_plain_json(site):

@@ -22,6 +22,7 @@ START_TEST(test_first_timeline)
     ck_assert_uint_eq(history_switch_lsn(&history, 1), UINT64_MAX);
     ck_assert_uint_eq(history_switch_lsn(&history, 2), 0);
     ck_assert_uint_eq(history_timeline_at(&history, 12345), 1);
+    ck_assert_ptr_null(history_parent(&history));
     history_free(&history);
     history_free(&history);
     history_free(NULL);
@@ -47,6 +48,7 @@ START_TEST(test_ancestors)
     ck_assert_uint_eq(history_switch_lsn(&history, 4), UINT64_C(0xA000000BC));
     ck_assert_uint_eq(history_switch_lsn(&history, 7), UINT64_MAX);
     ck_assert_uint_eq(history_switch_lsn(&history, 2), 0);
+    ck_assert_uint_eq(history_parent(&history)->timeline, 4);
     ck_assert_uint_eq(history_timeline_at(&history, 0), 1);
     ck_assert_uint_eq(history_timeline_at(&history, 0x5D0F1FF), 1);
     ck_assert_uint_eq(history_timeline_at(&history, 0x5D0F200), 3);
