@@ -13,7 +13,7 @@
 
 /*
  * Compares, of what recovery along the history reads between two LSNs, the newest segment of each timeline
- * that two repositories have, and the history file: WAL that went different ways stays different.
+ * that two repositories have, and its history file: WAL that went different ways stays different.
  * ERROR_INTEGRITY names both repositories and the file. What cannot be read proves nothing.
  */
 bool wal_agreement_check(const struct wal_union *all, const struct history *history,

@@ -163,6 +163,19 @@ static bool compare_histories(const struct wal_union *all, uint32_t timeline, st
     return ok;
 }
 
+/* Of each timeline that recovery goes through between the LSNs: its own history file is all that tells
+ * where only one of two servers, both of which took it up, went on to the next. */
+static bool compare_path(const struct wal_union *all, const struct history *history,
+                         uint64_t from_lsn, uint64_t to_lsn, struct error *err)
+{
+    for (size_t i = 1; all->count > 1 && i < history->count; i++)
+        if (history->entries[i - 1].switch_lsn <= to_lsn &&
+            history->entries[i].switch_lsn > from_lsn &&
+            !compare_histories(all, history->entries[i].timeline, err))
+            return false;
+    return true;
+}
+
 static bool compare_two(struct pair *pair, const struct history *history, uint64_t from_lsn,
                         uint64_t to_lsn, struct error *err)
 {
@@ -187,7 +200,7 @@ bool wal_agreement_check(const struct wal_union *all, const struct history *hist
 {
     struct pair pair = {.segment_size = all->ranges.segment_size};
 
-    if (history->timeline > 1 && all->count > 1 && !compare_histories(all, history->timeline, err))
+    if (!compare_path(all, history, from_lsn, to_lsn, err))
         return false;
     for (size_t i = 1; pair.segment_size != 0 && i < all->count; i++)
         for (size_t j = 0; j < i; j++) {

@@ -630,6 +630,25 @@ START_TEST(two_servers_that_were_promoted)
 }
 END_TEST
 
+/* Both took up timeline 2, at different LSNs, and the one went on to timeline 3: where it lacks segments of
+ * 2 the other's do not fit, though no segment is in both. */
+START_TEST(two_servers_of_which_one_was_promoted_again)
+{
+    make_other();
+    store_one_server(1, 6);
+    archive_store_history(repository, 2, "1\t0/580000\tx\n");
+    archive_store_history(repository->sibling, 2, "1\t0/780000\tx\n");
+    archive_store_history(repository, 3, "1\t0/580000\tx\n2\t0/980000\tx\n");
+    archive_store_segment(repository, 2, 5);
+    archive_store_segment(repository->sibling, 2, 7);
+    open_scan(3);
+    ck_disagree(2, "00000002.history");
+    /* Neither where recovery begins behind timeline 2, nor where it ends before it. */
+    ck_assert(wal_scan_check_agreement(scan, 10 * SEGMENT, UINT64_MAX, &err));
+    ck_assert(wal_scan_check_agreement(scan, 2 * SEGMENT, 5 * SEGMENT, &err));
+}
+END_TEST
+
 Suite *wal_scan_suite(void)
 {
     Suite *suite = suite_create("wal_scan");
@@ -655,6 +674,7 @@ Suite *wal_scan_suite(void)
     tcase_add_test(tests, two_servers_under_the_same_names);
     tcase_add_test(tests, two_servers_of_which_one_was_left);
     tcase_add_test(tests, two_servers_that_were_promoted);
+    tcase_add_test(tests, two_servers_of_which_one_was_promoted_again);
     suite_add_tcase(suite, tests);
     return suite;
 }
