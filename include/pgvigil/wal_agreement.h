@@ -19,4 +19,13 @@
 bool wal_agreement_check(const struct wal_union *all, const struct history *history,
                          uint64_t from_lsn, uint64_t to_lsn, struct error *err);
 
+/*
+ * For whoever fetches one file after the other, without a plan: `other` has this segment, `one` does not. Is it
+ * of the server whose WAL `one` has before it? Compares the segment before; errors and doubts as above. Of other
+ * files there is nothing to be said.
+ */
+bool wal_agreement_check_seam(struct repository *one, struct repository *other,
+                              const struct wal_name *segment, uint32_t segment_size,
+                              struct error *err);
+
 #endif

@@ -18,6 +18,7 @@
 #include "pgvigil/mem.h"
 #include "pgvigil/outage.h"
 #include "pgvigil/repository.h"
+#include "pgvigil/wal_agreement.h"
 #include "pgvigil/wal_archive.h"
 
 #define TEMPORARY_SUFFIX ".pgvigil-tmp"
@@ -232,7 +233,21 @@ static bool site_fetch(struct fetch *fetch, size_t index, enum site_patience pat
                              output_write, output, NULL, err);
 }
 
-/* *delivered is true when this repository had it. False: the destination cannot be written. */
+/* Recovery may have come by what another one has, which was asked before and does not have this one. The
+ * restore compared those that answered then: this one may have come back since, with another server's WAL. */
+static bool fetch_goes_on(const struct fetch *fetch, size_t index, struct error *err)
+{
+    const struct site *sites = fetch->sites;
+
+    for (size_t i = 0; i < fetch->config->repository_count; i++)
+        if (i != index && sites[i].state == SITE_ANSWERED && sites[i].repository &&
+            !wal_agreement_check_seam(sites[i].repository, sites[index].repository, &fetch->name,
+                                      fetch->control.wal_segment_size, err))
+            return false;
+    return true;
+}
+
+/* *delivered is true when this repository had it. False: it cannot, or must not, be handed over. */
 static bool fetch_from(struct fetch *fetch, size_t index, enum site_patience patience,
                        bool *delivered, struct error *err)
 {
@@ -250,7 +265,8 @@ static bool fetch_from(struct fetch *fetch, size_t index, enum site_patience pat
         if (fetch->name.kind == WAL_HISTORY)
             history_memory_keep(fetch->config, fetch->control.system_identifier, &fetch->name,
                                 &fetch->history);
-        *delivered = output_finish(&output, fetch->request->path, err);
+        *delivered =
+            fetch_goes_on(fetch, index, err) && output_finish(&output, fetch->request->path, err);
         if (!*delivered)
             output_drop(&output);
         return *delivered;
@@ -336,8 +352,7 @@ static void fetch_log_failures(const struct fetch *fetch)
 /* A file that was acknowledged is in as many repositories as archive.require says: where fewer than
  * that say nothing, another one would have it. Those that the DBA does without say nothing either: it may
  * be in them and in one that only fails just now. But damage is no absence, nor is a wrong key.
- * (What was acknowledged while require was lower shows as a gap, see absence.h, once there is a later
- * segment; the sample configuration says how to have one.) */
+ * (What was acknowledged while require was lower shows as a gap once there is a later segment: absence.h.) */
 static bool fetch_others_suffice(const struct fetch *fetch)
 {
     int failed = 0, silent = 0, absent = 0;
@@ -359,7 +374,7 @@ static bool fetch_first_failure(const struct fetch *fetch, struct error *err)
     for (size_t i = 0; i < fetch->config->repository_count && !fetch_others_suffice(fetch); i++)
         if (fetch->sites[i].state == SITE_FAILED) {
             *err = fetch->sites[i].error;
-            if (err->code == ERROR_INTEGRITY && err->hint[0] == '\0')
+            if (err->code == ERROR_INTEGRITY && fetch->sites[i].repository && err->hint[0] == '\0')
                 error_hint(err,
                            "recovery cannot go on past \"%s\": look for it in pg_wal of the old "
                            "primary, or restore to a target before it",

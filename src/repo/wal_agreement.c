@@ -211,3 +211,19 @@ bool wal_agreement_check(const struct wal_union *all, const struct history *hist
         }
     return true;
 }
+
+bool wal_agreement_check_seam(struct repository *one, struct repository *other,
+                              const struct wal_name *segment, uint32_t segment_size,
+                              struct error *err)
+{
+    const struct wal_union_member members[] = {{.repository = one}, {.repository = other}};
+    const struct pair pair = {.one = &members[0],
+                              .other = &members[1],
+                              .timeline = segment->timeline,
+                              .segment_size = segment_size};
+    const uint64_t number =
+        segment->kind == WAL_SEGMENT ? wal_segment_number(segment, segment_size) : 0;
+    bool known;
+
+    return number == 0 || compare(&pair, number - 1, &known, err);
+}

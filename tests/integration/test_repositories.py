@@ -6,7 +6,7 @@ import time
 import pytest
 from backup_tools import assert_says, on_a_terminal, steps
 from harness import (Ledger, Oracle, Site, assert_restored, decode_repository, format_lsn, keys, own, run, s3,
-                     write_file)
+                     wait_recovery, write_file)
 from harness.proxy import Exchange, FaultProxy, answer, stall
 
 
@@ -498,25 +498,15 @@ def test_restore_where_each_lacks_wal(scratch):
     assert not place.exists()
 
 
-def test_two_servers_under_one_name(scratch):
-    """One and its clone, each cut off from one region, archive different WAL under the same names."""
-    site = make(scratch)
-    site.backup()
-    site.cluster.sql("create table t (i int)")
-    parted = site.cluster.restore_point("parted")
-    site.cluster.switch_wal(archived=True)
+def part(site, work):
+    """The server and its clone each go on by work(region), cut off from the other region."""
     site.cluster.stop()
-    twin = scratch.path / "twin"
+    twin = site.scratch.path / "twin"
     run(["cp", "-a", site.cluster.data, twin])
-    for own_region, other, segments in (("west", "east", 2), ("east", "west", 4)):
+    for own_region, other in (("west", "east"), ("east", "west")):
         hide(site.places[other])
         site.cluster.start()
-        for _ in range(segments):
-            site.cluster.sql("insert into t select %s from generate_series(1, 1000)",
-                             1 if own_region == "west" else 2)
-            site.cluster.switch_wal(archived=True)
-        if own_region == "east":
-            site.backup(check=3)
+        work(own_region)
         site.cluster.stop()
         show(site.places[other])
         run(["rm", "-rf", site.state_dir / "debt"])
@@ -524,6 +514,24 @@ def test_two_servers_under_one_name(scratch):
         if own_region == "west":
             run(["rm", "-rf", site.cluster.data])
             run(["mv", twin, site.cluster.data])
+
+
+def test_two_servers_under_one_name(scratch):
+    """One and its clone, each cut off from one region, archive different WAL under the same names."""
+    site = make(scratch)
+    site.backup()
+    site.cluster.sql("create table t (i int)")
+    parted = site.cluster.restore_point("parted")
+    site.cluster.switch_wal(archived=True)
+
+    def work(region):
+        for _ in range(2 if region == "west" else 4):
+            site.cluster.sql("insert into t select %s from generate_series(1, 1000)", 1 if region == "west" else 2)
+            site.cluster.switch_wal(archived=True)
+        if region == "east":
+            site.backup(check=3)
+
+    part(site, work)
     place = scratch.path / "refused"
     first, last = listed(site, "east")
     # The clone's own backup begins where the other's WAL has ended; what came before it tells.
@@ -540,6 +548,30 @@ def test_two_servers_under_one_name(scratch):
         restored = site.restore(f"of-{name}", "--without", other)
         assert set(restored.sql("select i, count(*) from t group by i")) == rows
         restored.stop()
+
+
+def test_another_server_comes_back_after_the_restore(scratch):
+    """Out of reach of the restore, so not compared; recovery must not go on with its WAL, which here links up."""
+    site = make(scratch, settings={"autovacuum": "off", "full_page_writes": "off", "bgwriter_lru_maxpages": 0})
+    site.cluster.sql("create table t (i int)")
+    site.cluster.sql("insert into t values (0)")
+    site.backup()
+    site.cluster.switch_wal(archived=True)
+
+    def work(region):
+        for number in range(2 if region == "west" else 4):
+            site.cluster.sql("insert into t values (%s)", number + (10 if region == "west" else 20))
+            site.cluster.switch_wal(archived=True)
+
+    part(site, work)
+    hide(site.places["east"])
+    restored = site.restore("restored", start=False)
+    show(site.places["east"])
+    restored.start(wait=False)
+    wait_recovery(restored, "failed")
+    log = restored.log_text()
+    assert 'repositories "west" and "east" have different files of the name "0000000100' in log, log
+    assert "--without east restores from what was archived into" in log, log
 
 
 def test_restore_where_only_another_has_a_backup(scratch):

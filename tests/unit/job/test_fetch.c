@@ -149,6 +149,40 @@ START_TEST(what_came_before_more_were_required)
 }
 END_TEST
 
+static void store_of_another_server(struct repository *repository, uint64_t number)
+{
+    struct buffer bytes = BUFFER_INIT;
+    enum wal_outcome outcome;
+    char name[WAL_NAME_SIZE];
+
+    archive_segment(&bytes, ARCHIVE_SEGMENT_SIZE, 1, number, ARCHIVE_SYSTEM, 77);
+    wal_segment_name(1, number, ARCHIVE_SEGMENT_SIZE, name);
+    ck_assert(archive_store(repository, name, bytes.data, bytes.length, &outcome, &err));
+    buffer_free(&bytes);
+}
+
+/* Two servers archived under the same names, each into the repository that it could reach. */
+START_TEST(recovery_does_not_go_on_with_another_server)
+{
+    static const char *const without[] = {"r1", NULL};
+
+    both(archive_store_segment, 1, 5);
+    archive_store_segment(repositories[0], 1, 6);
+    store_of_another_server(repositories[1], 6);
+    store_of_another_server(repositories[1], 7);
+    store_of_another_server(repositories[1], 8);
+    ck_delivered("000000010000000000000005");
+    ck_delivered("000000010000000000000006");
+    ck_unknown("000000010000000000000007", ERROR_INTEGRITY,
+               "different files of the name \"000000010000000000000006\"");
+    /* What the first has nothing before, it says nothing of. */
+    ck_delivered("000000010000000000000008");
+    /* Whoever asks for one alone has made up his mind. */
+    request.without = without;
+    ck_delivered("000000010000000000000007");
+}
+END_TEST
+
 START_TEST(the_end_of_the_wal_is_absence)
 {
     both(archive_store_segment, 1, 5);
@@ -400,6 +434,7 @@ Suite *fetch_suite(void)
 
     tcase_add_checked_fixture(tests, set_up, tear_down);
     tcase_add_test(tests, delivered_whole);
+    tcase_add_test(tests, recovery_does_not_go_on_with_another_server);
     tcase_add_test(tests, the_end_of_the_wal_is_absence);
     tcase_add_test(tests, a_gap_is_no_absence);
     tcase_add_test(tests, what_a_descendant_needs_is_no_absence);
