@@ -13,8 +13,8 @@
 #include "pgvigil/wal_scan.h"
 
 struct restore_fork {
-    uint32_t current; /* the ancestor that was written at that moment; 0: none that is known of */
-    uint32_t next;    /* which left it, and had no transaction yet */
+    uint32_t current; /* an ancestor, or one beside, written at that moment; 0: none is known */
+    uint32_t next;    /* which parted from it, and had no transaction yet */
     uint64_t lsn;     /* where */
     bool left_known;
     int64_t left; /* end of the last transaction before that */
@@ -27,7 +27,7 @@ void restore_fork_find(struct repository *repository, struct wal_scan *scan,
                        int jobs, struct restore_fork *fork);
 
 void restore_fork_warn(const struct restore_fork *fork, const struct restore_request *request);
-/* Behind the hint that is there; returns false. */
+/* Before the hint that is there; returns false. */
 bool restore_fork_hint(const struct restore_fork *fork, struct error *err);
 
 #endif

@@ -12,6 +12,7 @@
 #define SEGMENT ((uint64_t)ARCHIVE_SEGMENT_SIZE)
 #define OTHER_SYSTEM (ARCHIVE_SYSTEM + 5)
 #define NOON (INT64_C(1800000000) * 1000000)
+#define PAST (INT64_C(1700000000) * 1000000) /* whatever the clock says */
 #define MINUTE (INT64_C(60) * 1000000)
 
 static struct repository *repository;
@@ -289,6 +290,76 @@ START_TEST(a_backup_that_is_no_ancestor)
 }
 END_TEST
 
+static void check_current(int minutes, const char *says)
+{
+    request.time = PAST + minutes * MINUTE;
+    ck_assert(!choose());
+    ck_assert_msg(err.code == ERROR_NEGATIVE, "%s", err.message);
+    ck_assert_msg(says ? strncmp(err.hint, says, strlen(says)) == 0
+                       : strstr(err.hint, "was written") == NULL,
+                  "%d: %s", minutes, err.hint);
+}
+
+static void store_fork(uint32_t timeline, uint32_t parent, uint64_t at)
+{
+    char history[64], lsn[WAL_LSN_TEXT_SIZE];
+
+    snprintf(history, sizeof history, "%u\t%s\tx\n", parent, wal_format_lsn(at, lsn));
+    archive_store_history(repository, timeline, history);
+}
+
+/*
+ * Timeline 3 left timeline 1 before timeline 2 did, which was made first:
+ *
+ *     1 --backup--3min--+--10min--+--20min
+ *                       |         +-- 2: 30min, 40min
+ *                       +-- 3
+ */
+START_TEST(a_timeline_beside_the_path)
+{
+    make_backup(1000, PAST);
+    wal_builder_commit(&wal, 5, PAST + 3 * MINUTE);
+    next_segment();
+    store_fork(3, 1, wal_builder_position(&wal));
+    wal_builder_commit(&wal, 6, PAST + 10 * MINUTE);
+    next_segment();
+    store_fork(2, 1, wal_builder_position(&wal));
+    wal_builder_commit(&wal, 7, PAST + 20 * MINUTE);
+    store_wal();
+    start_wal(2, wal_builder_position(&wal) / SEGMENT - 1);
+    wal_builder_commit(&wal, 7, PAST + 30 * MINUTE);
+    wal_builder_commit(&wal, 8, PAST + 40 * MINUTE);
+    store_wal();
+
+    request.target = RESTORE_TIME;
+    check_current(5, NULL);
+    check_current(15, "timeline 1 was written at that moment");
+    check_current(35, "timeline 2 was written at that moment");
+    check_current(45, "timeline 2 was written at that moment");
+}
+END_TEST
+
+/* Timeline 2 was given up soon, and timeline 1 went on; timeline 3 goes back before both. */
+START_TEST(a_timeline_that_was_given_up)
+{
+    make_backup(1000, PAST);
+    wal_builder_commit(&wal, 5, PAST + 3 * MINUTE);
+    next_segment();
+    store_fork(3, 1, wal_builder_position(&wal));
+    wal_builder_commit(&wal, 6, PAST + 10 * MINUTE);
+    next_segment();
+    store_fork(2, 1, wal_builder_position(&wal));
+    wal_builder_commit(&wal, 7, PAST + 30 * MINUTE);
+    store_wal();
+    start_wal(2, wal_builder_position(&wal) / SEGMENT - 1);
+    wal_builder_commit(&wal, 7, PAST + 12 * MINUTE);
+    store_wal();
+
+    request.target = RESTORE_TIME;
+    check_current(20, "timeline 1 was written at that moment");
+}
+END_TEST
+
 Suite *restore_target_suite(void)
 {
     Suite *suite = suite_create("restore_target");
@@ -303,6 +374,8 @@ Suite *restore_target_suite(void)
     tcase_add_test(tests, lsn_at_the_borders);
     tcase_add_test(tests, a_timeline_without_history);
     tcase_add_test(tests, a_backup_that_is_no_ancestor);
+    tcase_add_test(tests, a_timeline_beside_the_path);
+    tcase_add_test(tests, a_timeline_that_was_given_up);
     suite_add_tcase(suite, tests);
     return suite;
 }
