@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "job/restore_agreement.h"
 #include "job/restore_cluster.h"
 #include "job/restore_fork.h"
 #include "job/restore_reach.h"
@@ -366,30 +367,16 @@ static bool take_chosen(const struct choosing *choosing, struct restore_target_c
     return false;
 }
 
-/* Up to where recovery may stop. A backup that the first repository does not have may be that of another
- * server, and begin where that one's WAL ends: then what they share before it must be the same, too. */
+/* A backup that the first repository does not have may be that of another server, and begin where that
+ * one's WAL ends: then what they share before it must be the same, too. */
 static bool check_agreement(const struct choosing *choosing,
                             const struct restore_target_choice *choice, struct error *err)
 {
     const bool own = choice->repository == choosing->repository;
-    uint64_t to = UINT64_MAX;
 
-    switch (choosing->request->target) {
-    case RESTORE_LSN:
-        to = choosing->request->lsn;
-        break;
-    case RESTORE_XID:
-    case RESTORE_NAME:
-        to = choosing->stop.record.lsn;
-        break;
-    case RESTORE_IMMEDIATE:
-        to = choosing->backup->stop_lsn;
-        break;
-    case RESTORE_TIME:
-    case RESTORE_LATEST:
-        break;
-    }
-    return wal_scan_check_agreement(choosing->scan, own ? choosing->backup->start_lsn : 0, to, err);
+    return restore_agreement_check(choosing->scan, choosing->backup,
+                                   own ? choosing->backup->start_lsn : 0, choosing->request,
+                                   &choosing->stop.record, err);
 }
 
 /* Will recovery get there, and is it where the cluster was? */

@@ -521,7 +521,10 @@ def test_two_servers_under_one_name(scratch):
     site = make(scratch)
     site.backup()
     site.cluster.sql("create table t (i int)")
+    moment = site.cluster.scalar("select clock_timestamp()::text")
     parted = site.cluster.restore_point("parted")
+    site.cluster.switch_wal(archived=True)
+    site.cluster.sql("insert into t values (0)")
     site.cluster.switch_wal(archived=True)
 
     def work(region):
@@ -531,20 +534,23 @@ def test_two_servers_under_one_name(scratch):
         if region == "east":
             site.backup(check=3)
 
+    since = site.cluster.scalar("select clock_timestamp()::text")
     part(site, work)
     place = scratch.path / "refused"
     first, last = listed(site, "east")
     # The clone's own backup begins where the other's WAL has ended; what came before it tells.
-    for args in ((), ("--backup", last), ("--backup", first), ("--target-time", "2100-01-01 00:00:00+00")):
+    for args in ((), ("--backup", last), ("--backup", first), ("--target-time", "2100-01-01 00:00:00+00"),
+                 ("--target-time", since)):
         done = site.pgvigil.run("restore", "--to", place, *args, check=False)
         assert done.rc == 4 and not place.exists(), done.stderr
         assert_says(done, 'repositories "west" and "east" have different files of the name "0000000100',
                     "--without east restores from what was archived into \"west\"")
     # What lies before they parted is the same everywhere.
-    restored = site.restore("before", "--target-lsn", format_lsn(parted))
-    assert restored.scalar("select count(*) from t") == 0
-    restored.stop()
-    for name, other, rows in (("west", "east", {(1, 2000)}), ("east", "west", {(2, 4000)})):
+    for target in (("--target-lsn", format_lsn(parted)), ("--target-time", moment)):
+        restored = site.restore(f"before-{target[0]}", *target)
+        assert restored.scalar("select count(*) from t") == 0
+        restored.stop()
+    for name, other, rows in (("west", "east", {(0, 1), (1, 2000)}), ("east", "west", {(0, 1), (2, 4000)})):
         restored = site.restore(f"of-{name}", "--without", other)
         assert set(restored.sql("select i, count(*) from t group by i")) == rows
         restored.stop()
