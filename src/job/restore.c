@@ -5,7 +5,6 @@
 
 #include <inttypes.h>
 #include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
 #include "job/restore_blocks.h"
@@ -15,6 +14,7 @@
 #include "job/restore_manifest.h"
 #include "job/restore_place.h"
 #include "job/restore_plan.h"
+#include "job/restore_repositories.h"
 #include "job/restore_target.h"
 #include "job/restore_tree.h"
 #include "job/restore_worker.h"
@@ -30,8 +30,6 @@
 #include "pgvigil/refs.h"
 #include "pgvigil/repository.h"
 #include "pgvigil/run.h"
-
-#define SIBLING_PATIENCE (5 * CLOCK_SECOND)
 
 struct restoring {
     const struct config *config;
@@ -52,103 +50,6 @@ struct restoring {
     char *temporary; /* a directory in place of the state directory, or NULL */
     int temporary_lock;
 };
-
-static bool is_left_out(const struct restore_request *request, const char *name)
-{
-    for (size_t i = 0; request->without != NULL && request->without[i] != NULL; i++)
-        if (strcmp(request->without[i], name) == 0)
-            return true;
-    return false;
-}
-
-static bool hint_repositories(const struct config *config, struct error *err)
-{
-    struct buffer names = BUFFER_INIT;
-
-    for (size_t i = 0; i < config->repository_count; i++)
-        buffer_append_format(&names, "%s%s", i ? ", " : "", config->repositories[i].name);
-    error_hint(err, "the configuration has: %s", buffer_text(&names));
-    buffer_free(&names);
-    return false;
-}
-
-static const struct config_repository *find_repository(const struct config *config,
-                                                       const char *name, struct error *err)
-{
-    for (size_t i = 0; i < config->repository_count; i++)
-        if (strcmp(config->repositories[i].name, name) == 0)
-            return &config->repositories[i];
-    error_set(err, ERROR_USAGE, "there is no repository \"%s\" in \"%s\"", name, config->path);
-    hint_repositories(config, err);
-    return NULL;
-}
-
-/* The others may help out where something is missing or damaged; one that does not answer is no
- * reason to wait. */
-static void open_siblings(struct restoring *restoring, const struct config_repository *chosen)
-{
-    const struct config *config = restoring->config;
-    struct repository **last = &restoring->repository->sibling;
-
-    for (size_t i = 0; i < config->repository_count; i++) {
-        const struct config_repository *one = &config->repositories[i];
-        struct error err = ERROR_INIT;
-
-        if (one == chosen || is_left_out(restoring->request, one->name))
-            continue;
-        if (!repository_open_until(config, one, clock_monotonic() + SIBLING_PATIENCE, last, &err)) {
-            log_error(LOG_WARNING, &err);
-            continue;
-        }
-        store_set_deadline((*last)->store, 0);
-        last = &(*last)->sibling;
-    }
-}
-
-/* The one asked for, else the first of the file that is not to be done without. */
-static bool open_repository(struct restoring *restoring, struct error *err)
-{
-    const struct config *config = restoring->config;
-    const struct restore_request *request = restoring->request;
-    const struct config_repository *which = NULL;
-
-    for (size_t i = 0; request->without != NULL && request->without[i] != NULL; i++)
-        if (find_repository(config, request->without[i], err) == NULL)
-            return false;
-    if (request->repository != NULL) {
-        which = find_repository(config, request->repository, err);
-        if (which == NULL)
-            return false;
-    }
-    for (size_t i = 0; which == NULL && i < config->repository_count; i++)
-        if (!is_left_out(request, config->repositories[i].name))
-            which = &config->repositories[i];
-    if (which == NULL || is_left_out(request, which->name)) {
-        error_set(err, ERROR_USAGE, "no repository is left to restore from");
-        return hint_repositories(config, err);
-    }
-    if (!repository_open(config, which, &restoring->repository, err)) {
-        if (request->repository == NULL && config->repository_count > 1 && err->detail[0] == '\0')
-            error_detail(err, "to do without repository \"%s\", say --without %s", which->name,
-                         which->name);
-        return false;
-    }
-    if (request->repository == NULL)
-        open_siblings(restoring, which);
-    return true;
-}
-
-/* It is asked before the others from now on, and named in messages. */
-static void put_first(struct repository **list, struct repository *one)
-{
-    struct repository **at = list;
-
-    while (*at != one)
-        at = &(*at)->sibling;
-    *at = one->sibling;
-    one->sibling = *list;
-    *list = one;
-}
 
 static void warn_of_damage(const struct backup_info *backup)
 {
@@ -214,7 +115,7 @@ static void note_runs(struct restoring *restoring)
     for (struct repository *one = first->sibling; one != NULL; one = one->sibling) {
         if (atomic_load(&one->was_silent))
             continue;
-        store_set_deadline(one->store, clock_monotonic() + SIBLING_PATIENCE);
+        store_set_deadline(one->store, clock_monotonic() + RESTORE_REPOSITORIES_PATIENCE);
         note_run(restoring, one);
         store_set_deadline(one->store, 0);
     }
@@ -252,14 +153,15 @@ static bool prepare(struct restoring *restoring, struct error *err)
 {
     const struct backup_info *backup;
 
-    if (!open_repository(restoring, err))
+    if (!restore_repositories_open(restoring->config, restoring->request, &restoring->repository,
+                                   err))
         return false;
     if (restoring->request->mode == RESTORE_DELTA)
         restore_delta_ship(restoring->config, restoring->repository, restoring->request->to);
     if (!restore_target_choose(restoring->repository, restoring->request, restoring->jobs,
                                &restoring->choice, err))
         return false;
-    put_first(&restoring->repository, restoring->choice.repository);
+    restore_repositories_put_first(&restoring->repository, restoring->choice.repository);
     backup = restoring->choice.backup;
     if (!restore_place_choose(restoring->config, restoring->request, backup, &restoring->place,
                               err))

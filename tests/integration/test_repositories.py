@@ -662,6 +662,31 @@ def test_restore_without_one(scratch):
     assert re.search(r"--without[ \"']+west", restored.data.joinpath("postgresql.auto.conf").read_text())
 
 
+def test_restore_tells_whom_recovery_will_miss(scratch):
+    """Hours later the server would stop at the end of the WAL for want of one that the restore had done without."""
+    site = make(scratch, ("west", "east", "north"), {"require": 2})
+    site.backup()
+    site.cluster.switch_wal(archived=True)
+    site.cluster.stop()
+    hide(site.places["east"])
+    assert "restores without" not in site.pgvigil.run("restore", "--to", scratch.path / "one").stderr
+    with_two = site.pgvigil.run("restore", "--to", scratch.path / "two", "--without", "north")
+    assert_says(with_two, "recovery asks it, too", "as long as it cannot be asked: --without east restores without")
+    hide(site.places["north"])
+    assert_says(site.pgvigil.run("restore", "--to", scratch.path / "both"),
+                "as long as it cannot be asked: --without east --without north restores without")
+    show(site.places["north"])
+    show(site.places["east"])
+    identity = site.places["east"] / "pgvigil.json"
+    identity.write_bytes(identity.read_bytes()[:-1])
+    assert_says(site.pgvigil.run("restore", "--to", scratch.path / "damaged"),
+                "as long as it cannot be asked: --without east restores without")
+    restored = scratch.adopt(scratch.path / "damaged", "damaged")
+    restored.start(wait=False)
+    wait_recovery(restored, "failed")
+    assert "to do without repository \"east\", say --without east" in restored.log_text()
+
+
 def test_absence_is_certain_only_when_enough_were_asked(scratch):
     site = make(scratch, archive={"require": 1})
     site.cluster.switch_wal(archived=True)
