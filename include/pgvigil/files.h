@@ -14,8 +14,13 @@
 #include "pgvigil/buffer.h"
 #include "pgvigil/error.h"
 
-/* Appends the whole file; ERROR_NOT_FOUND if absent, an error if larger than `maximum` bytes. */
+/* Appends the whole file; ERROR_NOT_FOUND if absent, an error if larger than `maximum` bytes. It never waits:
+ * what is not a regular file, as a FIFO that somebody has put there, is an error. */
 bool files_read(const char *path, size_t maximum, struct buffer *buffer, struct error *err);
+/* The same, but a pipe is read to its end, as the shell's <(...): for what a person names. */
+bool files_read_stream(const char *path, size_t maximum, struct buffer *buffer, struct error *err);
+/* Is what was opened, with O_NONBLOCK lest that wait, a regular file? */
+bool files_check_regular(int fd, const char *path, struct error *err);
 
 /* Can nobody but its owner use this file? ERROR_CONFIG, with a hint, if not; `what` it is. As PostgreSQL
  * does with its server's key, a file that root owns may be readable for its group. */

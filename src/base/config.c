@@ -432,7 +432,7 @@ bool config_load(const char *path, struct config **config, struct error *err)
 
     if (!files_absolute(path, &absolute, err))
         return false;
-    bool ok = files_read(absolute, CONFIG_FILE_MAXIMUM, &text, err);
+    bool ok = files_read_stream(absolute, CONFIG_FILE_MAXIMUM, &text, err);
     if (!ok) {
         /* Whatever the reason: without its configuration nothing can be done. */
         err->code = ERROR_CONFIG;

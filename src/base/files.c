@@ -110,8 +110,6 @@ static bool files_read_all(int fd, const char *path, size_t maximum, struct buff
 
     if (fstat(fd, &info) != 0)
         return error_set_errno(err, "could not stat file \"%s\"", path);
-    if (S_ISDIR(info.st_mode))
-        return error_set(err, ERROR_SYSTEM, "could not read file \"%s\": it is a directory", path);
 
     /* The size is only a first guess: files grow, and those of /proc have none. */
     size_t chunk =
@@ -133,9 +131,22 @@ static bool files_read_all(int fd, const char *path, size_t maximum, struct buff
     }
 }
 
-bool files_read(const char *path, size_t maximum, struct buffer *buffer, struct error *err)
+bool files_check_regular(int fd, const char *path, struct error *err)
 {
-    int fd = files_open(path, O_RDONLY);
+    struct stat info;
+
+    if (fstat(fd, &info) != 0)
+        return error_set_errno(err, "could not stat file \"%s\"", path);
+    return S_ISREG(info.st_mode) ||
+           error_set(err, ERROR_SYSTEM, "could not read file \"%s\": it is %s", path,
+                     S_ISDIR(info.st_mode) ? "a directory" : "not a regular file");
+}
+
+/* O_NONBLOCK in `flags`: what is not a regular file is refused. */
+static bool files_read_by(int flags, const char *path, size_t maximum, struct buffer *buffer,
+                          struct error *err)
+{
+    int fd = files_open(path, O_RDONLY | flags);
     size_t before = buffer->length;
 
     if (fd < 0) {
@@ -145,13 +156,24 @@ bool files_read(const char *path, size_t maximum, struct buffer *buffer, struct 
             err->code = ERROR_NOT_FOUND;
         return false;
     }
-    bool ok = files_read_all(fd, path, maximum, buffer, err);
+    bool ok = ((flags & O_NONBLOCK) == 0 || files_check_regular(fd, path, err)) &&
+              files_read_all(fd, path, maximum, buffer, err);
     close(fd);
     if (!ok && buffer->data) {
         buffer->length = before;
         buffer->data[before] = '\0';
     }
     return ok;
+}
+
+bool files_read(const char *path, size_t maximum, struct buffer *buffer, struct error *err)
+{
+    return files_read_by(O_NONBLOCK, path, maximum, buffer, err);
+}
+
+bool files_read_stream(const char *path, size_t maximum, struct buffer *buffer, struct error *err)
+{
+    return files_read_by(0, path, maximum, buffer, err);
 }
 
 /* Whatever the temporary file holds is worthless until all of this has succeeded. */

@@ -62,7 +62,7 @@ static bool keys_hint_missing(const char *path, struct error *err)
 /* Whatever the reason: without the file that the configuration names nothing can be done. */
 static bool keys_read_file(const char *path, struct buffer *text, struct error *err)
 {
-    if (files_read(path, KEYS_FILE_MAXIMUM, text, err))
+    if (files_read_stream(path, KEYS_FILE_MAXIMUM, text, err))
         return true;
     err->code = ERROR_CONFIG;
     return keys_hint_missing(path, err) || process_tell_owner(path, err);

@@ -4,6 +4,7 @@
 #include <sqlite3.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "pgvigil/clock.h"
@@ -97,11 +98,40 @@ static void close_database(struct verify_memory *memory)
     memory->database = NULL;
 }
 
+/* The caller frees it. */
+static char *journal_of(const struct verify_memory *memory)
+{
+    return mem_printf("%s-journal", memory->path);
+}
+
+static bool is_other_than_file(const char *path)
+{
+    struct stat info;
+
+    return lstat(path, &info) == 0 && !S_ISREG(info.st_mode);
+}
+
+/* SQLite would wait for whoever writes into a FIFO. */
+static bool check_files(const struct verify_memory *memory, struct error *err)
+{
+    char *journal = journal_of(memory);
+    const char *other = is_other_than_file(memory->path) ? memory->path
+                        : is_other_than_file(journal)    ? journal
+                                                         : NULL;
+
+    if (other != NULL)
+        error_set(err, ERROR_SYSTEM, "could not use \"%s\": it is not a regular file", other);
+    free(journal);
+    return other == NULL;
+}
+
 static bool open_database(struct verify_memory *memory, struct error *err)
 {
     const int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOFOLLOW |
                       SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_PRIVATECACHE;
 
+    if (!check_files(memory, err))
+        return false;
     if (sqlite3_open_v2(memory->path, &memory->database, flags, NULL) != SQLITE_OK)
         return fail(memory, err);
     sqlite3_db_config(memory->database, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
@@ -114,7 +144,7 @@ static bool open_database(struct verify_memory *memory, struct error *err)
 /* With its journal, which would be played into the next one. */
 static void throw_away(const struct verify_memory *memory)
 {
-    char *journal = mem_printf("%s-journal", memory->path);
+    char *journal = journal_of(memory);
 
     unlink(memory->path);
     unlink(journal);

@@ -69,7 +69,7 @@ bool keyring_read_passphrase(const char *path, struct buffer *text, struct error
         return true;
     }
     if (!files_check_private(path, "passphrase file", err) ||
-        !files_read(path, PASSPHRASE_MAXIMUM, text, err)) {
+        !files_read_stream(path, PASSPHRASE_MAXIMUM, text, err)) {
         err->code = ERROR_CONFIG;
         process_tell_owner(path, err);
         return error_context(err, "could not read the passphrase");

@@ -111,11 +111,11 @@ bool lock_take(const char *state_dir, const char *name, const char *command, str
 
     if (!path)
         return false;
-    fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
     if (fd < 0)
         error_set_errno(err, "could not open lock file \"%s\"", path);
     else
-        ok = lock_take_file(fd, path, name, command, err);
+        ok = files_check_regular(fd, path, err) && lock_take_file(fd, path, name, command, err);
     free(path);
     if (!ok) {
         if (fd >= 0)

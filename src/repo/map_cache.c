@@ -195,7 +195,7 @@ static bool read_copy(struct map_cache *cache, const struct pack_frame *frame, s
                       struct error *err)
 {
     char *path = copy_path(cache, &frame->pack);
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     ssize_t got = -1;
 
     buffer_clear(bytes);

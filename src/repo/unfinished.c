@@ -263,15 +263,16 @@ static struct unfinished *open_file(const char *state_dir, int flags, struct err
 
     opened->path = path_in(state_dir);
     pthread_mutex_init(&opened->mutex, NULL);
-    opened->fd = open(opened->path, O_RDWR | O_APPEND | O_CLOEXEC | flags, 0600);
-    if (opened->fd >= 0)
+    opened->fd = open(opened->path, O_RDWR | O_APPEND | O_CLOEXEC | O_NONBLOCK | flags, 0600);
+    if (opened->fd < 0) {
+        const bool absent = errno == ENOENT;
+
+        error_set_errno(err, "could not open file \"%s\"", opened->path);
+        if (absent)
+            err->code = ERROR_NOT_FOUND;
+    } else if (files_check_regular(opened->fd, opened->path, err)) {
         return opened;
-
-    const bool absent = errno == ENOENT;
-
-    error_set_errno(err, "could not open file \"%s\"", opened->path);
-    if (absent)
-        err->code = ERROR_NOT_FOUND;
+    }
     unfinished_close(opened);
     return NULL;
 }

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import os
+import shutil
 
 import pytest
 from backup_tools import assert_says, backups, snapshot
@@ -219,6 +221,31 @@ def test_paths_that_cannot_be_written(faulty):
         for path, mode in modes.items():
             path.chmod(mode)
     site.backup()
+
+
+@pytest.mark.directory
+def test_notes_that_are_no_files(faulty):
+    """A FIFO in the place of any note in the state directory: nothing waits for whoever writes into it."""
+    site = faulty
+    site.pgvigil.run("verify")
+    system.run(["mkdir", "-p", site.state_dir / "down", history := site.state_dir / "history" / str(site.cluster.system_identifier)])
+    for path in (site.state_dir / "down" / "local", site.state_dir / "cache" / "unfinished", history / "00000002.history",
+                 site.state_dir / "verify.sqlite-journal"):
+        write_file(path, "")
+    target = site.scratch.path / "target"
+    notes = sorted(path for path in site.state_dir.rglob("*") if path.is_file())
+    assert len(notes) > 9, notes
+    for path in notes:
+        for command in (["list"], ["verify"], ["archive-get", "00000002.history", site.scratch.path / "got"], ["expire"],
+                        ["restore", "--to", target, "--target", "immediate"], ["backup"]):
+            path.unlink(missing_ok=True)
+            os.mkfifo(path, 0o600)
+            system.own(path)
+            site.pgvigil.run(*command, check=False, timeout=60)
+            shutil.rmtree(target, ignore_errors=True)
+        path.unlink(missing_ok=True)
+    site.backup()
+    site.pgvigil.run("verify")
 
 
 def test_impossible_restores(faulty):

@@ -1,5 +1,8 @@
 /* test_config.c - one cluster's configuration */
 #include <ctype.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
 
 #include "fixture.h"
 #include "pgvigil/clock.h"
@@ -399,6 +402,25 @@ START_TEST(test_load)
 }
 END_TEST
 
+/* As the shell's <(...) gives it. */
+START_TEST(test_load_from_a_pipe)
+{
+    struct error err = ERROR_INIT;
+    struct config *config = NULL;
+    int ends[2];
+    char path[32];
+
+    ck_assert_int_eq(pipe(ends), 0);
+    snprintf(path, sizeof(path), "/dev/fd/%d", ends[0]);
+    ck_assert_int_eq(write(ends[1], SMALLEST, strlen(SMALLEST)), strlen(SMALLEST));
+    close(ends[1]);
+    ck_assert_msg(config_load(path, &config, &err), "%s", err.message);
+    ck_assert_str_eq(config->path, path);
+    config_free(config);
+    close(ends[0]);
+}
+END_TEST
+
 START_TEST(test_find)
 {
     struct error err = ERROR_INIT;
@@ -479,6 +501,7 @@ Suite *config_suite(void)
     tcase_add_test(tests, test_longest_names);
     tcase_add_test(tests, test_sample);
     tcase_add_test(tests, test_load);
+    tcase_add_test(tests, test_load_from_a_pipe);
     tcase_add_test(tests, test_find);
     tcase_add_test(tests, test_find_only);
     suite_add_tcase(suite, tests);

@@ -139,6 +139,45 @@ START_TEST(test_read_errors)
 }
 END_TEST
 
+/* What would keep us waiting, or has no end. */
+START_TEST(test_read_files_only)
+{
+    struct buffer buffer = BUFFER_INIT;
+
+    ck_assert_int_eq(mkfifo(fixture_path("pipe"), 0600), 0);
+    expect_error(files_read(fixture_path("pipe"), 10, &buffer, &err), ERROR_SYSTEM,
+                 "it is not a regular file");
+    ck_assert_int_eq(symlink("pipe", fixture_path("link")), 0);
+    expect_error(files_read(fixture_path("link"), 10, &buffer, &err), ERROR_SYSTEM,
+                 "it is not a regular file");
+    expect_error(files_read("/dev/zero", 10, &buffer, &err), ERROR_SYSTEM,
+                 "it is not a regular file");
+    ck_assert_uint_eq(buffer.length, 0);
+    buffer_free(&buffer);
+}
+END_TEST
+
+START_TEST(test_read_stream)
+{
+    struct buffer buffer = BUFFER_INIT;
+    int ends[2];
+    char path[32];
+
+    ck_assert_int_eq(pipe(ends), 0);
+    snprintf(path, sizeof(path), "/dev/fd/%d", ends[0]);
+    ck_assert_int_eq(write(ends[1], "text", 4), 4);
+    close(ends[1]);
+    OK(files_read_stream(path, 4, &buffer, &err));
+    ck_assert_str_eq(buffer_text(&buffer), "text");
+    close(ends[0]);
+    expect_error(files_read_stream(fixture_directory, 10, &buffer, &err), ERROR_SYSTEM,
+                 "Is a directory");
+    expect_error(files_read_stream("/dev/zero", 10, &buffer, &err), ERROR_SYSTEM,
+                 "is larger than 10 bytes");
+    buffer_free(&buffer);
+}
+END_TEST
+
 /* What fails leaves the old file and no temporary one. */
 START_TEST(test_write_failure_leaves_nothing)
 {
@@ -457,6 +496,8 @@ Suite *files_suite(void)
     tcase_add_test(tests, test_write_and_read);
     tcase_add_test(tests, test_create_never_replaces);
     tcase_add_test(tests, test_read_errors);
+    tcase_add_test(tests, test_read_files_only);
+    tcase_add_test(tests, test_read_stream);
     tcase_add_test(tests, test_write_failure_leaves_nothing);
     tcase_add_test(tests, test_long_name);
     tcase_add_test(tests, test_descriptors);

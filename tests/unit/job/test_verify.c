@@ -1,6 +1,8 @@
 #include <check.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "job/verify_inventory.h"
 #include "job/verify_memory.h"
@@ -94,6 +96,24 @@ START_TEST(memory_throws_a_damaged_one_away)
 }
 END_TEST
 
+START_TEST(memory_throws_away_what_is_no_file)
+{
+    static const char *const names[] = {"verify.sqlite", "verify.sqlite-journal"};
+
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        char *path = files_join(directory, names[i]);
+
+        verify_memory_close(memory);
+        unlink(path);
+        ck_assert_int_eq(mkfifo(path, 0600), 0);
+        ck_assert_msg(verify_memory_open(directory, &memory, &err), "%s", err.message);
+        note("one", PREFIX, "pack/b", 2);
+        ck_assert_str_eq(all("one"), "pack/b ");
+        free(path);
+    }
+}
+END_TEST
+
 START_TEST(kinds_of_names)
 {
     static const struct {
@@ -171,6 +191,7 @@ Suite *verify_suite(void)
     tcase_add_checked_fixture(remembering, set_up, tear_down);
     tcase_add_test(remembering, memory_keeps_what_was_flushed);
     tcase_add_test(remembering, memory_throws_a_damaged_one_away);
+    tcase_add_test(remembering, memory_throws_away_what_is_no_file);
     suite_add_tcase(suite, remembering);
     tcase_add_test(names, kinds_of_names);
     tcase_add_test(names, segments_left_out);

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -119,6 +120,21 @@ START_TEST(a_place_that_cannot_be_written_is_an_error)
 }
 END_TEST
 
+START_TEST(what_is_no_file_is_an_error)
+{
+    struct lock *lock;
+    char *place = mem_printf("%s/lock", directory), *path = files_join(place, "backup.lock");
+
+    ck_assert(files_make_directories(place, &err));
+    ck_assert_int_eq(mkfifo(path, 0600), 0);
+    ck_assert(!lock_take(directory, "backup", "backup", &lock, &err));
+    ck_assert_int_eq(err.code, ERROR_SYSTEM);
+    ck_assert_ptr_nonnull(strstr(err.message, "it is not a regular file"));
+    free(place);
+    free(path);
+}
+END_TEST
+
 Suite *lock_suite(void)
 {
     Suite *suite = suite_create("lock");
@@ -129,6 +145,7 @@ Suite *lock_suite(void)
     tcase_add_test(tests, a_dead_holder_holds_nothing);
     tcase_add_test(tests, a_note_that_is_not_whole_is_not_shown);
     tcase_add_test(tests, a_place_that_cannot_be_written_is_an_error);
+    tcase_add_test(tests, what_is_no_file_is_an_error);
     suite_add_tcase(suite, tests);
     return suite;
 }

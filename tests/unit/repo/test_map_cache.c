@@ -1,6 +1,8 @@
 #include <check.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "pgvigil/map_cache.h"
 #include "pgvigil/object.h"
@@ -127,17 +129,18 @@ START_TEST(maps_are_read_from_copies)
 }
 END_TEST
 
-/* Missing, cut, changed anywhere, or that of another pack: it comes from the repository. */
+/* Missing, cut, changed anywhere, that of another pack, or no file: it comes from the repository. */
 START_TEST(what_is_no_copy_is_fetched)
 {
     struct buffer bytes = BUFFER_INIT, first = BUFFER_INIT;
 
     ck_assert(files_read(copy(2), PACK_SIZE, &bytes, &err));
     ck_assert(files_read(copy(1), PACK_SIZE, &first, &err));
-    for (int damage = 0; damage < 5; damage++) {
+    for (int damage = 0; damage < 6; damage++) {
         bytes.data[bytes.length / 2] ^= damage == 1;
         bytes.data[bytes.length - 1] ^= damage == 2;
         ck_assert(damage == 0   ? unlink(copy(2)) == 0
+                  : damage == 5 ? unlink(copy(2)) == 0 && mkfifo(copy(2), 0600) == 0
                   : damage == 4 ? files_write(copy(2), first.data, first.length, 0600, &err)
                                 : files_write(copy(2), bytes.data, damage == 3 ? 11 : bytes.length,
                                               0600, &err));

@@ -1,6 +1,8 @@
 #include <check.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "pgvigil/files.h"
 #include "pgvigil/map_cache.h"
@@ -141,6 +143,21 @@ START_TEST(nothing_is_remembered_of_a_finished_one)
 }
 END_TEST
 
+START_TEST(what_is_no_file_is_refused)
+{
+    struct unfinished *unfinished;
+
+    ck_assert(files_make_directories(fixture_path(MAP_CACHE_DIRECTORY), &err));
+    ck_assert_int_eq(mkfifo(fixture_path(MAP_CACHE_DIRECTORY "/unfinished"), 0600), 0);
+    ck_assert(!unfinished_open(fixture_directory, &unfinished, &err));
+    ck_assert_int_eq(err.code, ERROR_SYSTEM);
+    ck_assert(!unfinished_new(fixture_directory, &meta, &unfinished, &err));
+    ck_assert_ptr_nonnull(strstr(err.message, "it is not a regular file"));
+    ck_assert(unfinished_forget(fixture_directory, &err));
+    write_two_packs();
+}
+END_TEST
+
 /* Whatever is cut off or changed: what is found is what was written before that, and the file can be
  * gone on with. */
 START_TEST(damage_ends_it)
@@ -191,6 +208,7 @@ Suite *unfinished_suite(void)
     tcase_add_test(tcase, what_was_stored_is_found);
     tcase_add_test(tcase, it_is_gone_on_with);
     tcase_add_test(tcase, nothing_is_remembered_of_a_finished_one);
+    tcase_add_test(tcase, what_is_no_file_is_refused);
     tcase_add_test(tcase, damage_ends_it);
     suite_add_tcase(suite, tcase);
     return suite;
