@@ -74,7 +74,7 @@ static bool print(const struct config *config, const struct verify_request *requ
     if (json)
         cmd_verify_json(config, request, result, &out);
     else
-        cmd_verify_text(result, &out);
+        cmd_verify_text(config, result, &out);
     ok = (fwrite(out.data, 1, out.length, stdout) == out.length && fflush(stdout) == 0) ||
          error_set_errno(err, "could not write to standard output");
     buffer_free(&out);

@@ -8,7 +8,8 @@
 #include "pgvigil/verify.h"
 
 /* Append everything. Times are local in the one, UTC in the other. */
-void cmd_verify_text(const struct verify_result *result, struct buffer *out);
+void cmd_verify_text(const struct config *config, const struct verify_result *result,
+                     struct buffer *out);
 void cmd_verify_json(const struct config *config, const struct verify_request *request,
                      const struct verify_result *result, struct buffer *out);
 

@@ -10,6 +10,45 @@
 
 #define BACKUPS_NAMED 8 /* of those that one finding costs */
 
+/* What is being printed. */
+struct place {
+    const struct config *config;
+    const struct verify_result *result;
+    const struct config_repository *repository;
+    uint64_t system_identifier;
+};
+
+/* Is anything wrong with what a finding elsewhere is about? Names of segments in a row ascend. */
+static bool is_of_the_same(const struct verify_finding *one, const struct verify_finding *other)
+{
+    return one->kind == other->kind && verify_is_open(other) &&
+           strcmp(one->object, other->last != NULL ? other->last : other->object) <= 0 &&
+           strcmp(other->object, one->last != NULL ? one->last : one->object) <= 0;
+}
+
+static bool is_lost_in(const struct verify_repository *repository, uint64_t system_identifier,
+                       const struct verify_finding *finding)
+{
+    for (size_t i = 0; i < repository->cluster_count; i++)
+        for (size_t j = 0; repository->clusters[i].system_identifier == system_identifier &&
+                           j < repository->clusters[i].finding_count;
+             j++)
+            if (is_of_the_same(finding, &repository->clusters[i].findings[j]))
+                return true;
+    return false;
+}
+
+/* Whatever was not looked at, or not to its end, may have it. */
+static bool is_lost_everywhere(const struct place *place, const struct verify_finding *finding)
+{
+    size_t lost = 1; /* here */
+
+    for (size_t i = 0; i < place->result->repository_count; i++)
+        lost += place->result->repositories[i].config != place->repository &&
+                is_lost_in(&place->result->repositories[i], place->system_identifier, finding);
+    return lost == place->config->repository_count;
+}
+
 static void append_backups(const struct verify_finding *finding, struct buffer *out)
 {
     char run[CLOCK_COMPACT_SIZE];
@@ -33,12 +72,15 @@ static const char *no_cost(const struct verify_finding *finding)
                : "nothing by itself: recovery along the newest timeline does not come here";
 }
 
-static void append_cost(const struct verify_finding *finding, struct buffer *out)
+static void append_cost(const struct place *place, const struct verify_finding *finding,
+                        struct buffer *out)
 {
     char from[CLOCK_TEXT_SIZE], to[CLOCK_TEXT_SIZE];
 
     if (finding->backup_count == 0 && finding->lost_count == 0)
         buffer_append_string(out, no_cost(finding));
+    else if (!is_lost_everywhere(place, finding))
+        buffer_append_string(out, "from this repository alone, ");
     if (finding->backup_count > 0)
         append_backups(finding, out);
     for (size_t i = 0; i < finding->lost_count; i++) {
@@ -57,7 +99,8 @@ static void append_cost(const struct verify_finding *finding, struct buffer *out
         buffer_append_string(out, ", which only backups lead to that are about to expire");
 }
 
-static void print_finding(const struct verify_finding *finding, struct buffer *out)
+static void print_finding(const struct place *place, const struct verify_finding *finding,
+                          struct buffer *out)
 {
     struct buffer cost = BUFFER_INIT;
 
@@ -78,7 +121,7 @@ static void print_finding(const struct verify_finding *finding, struct buffer *o
         return;
     if (finding->repair_failure != NULL && !finding->harmless)
         buffer_append_format(out, "        not repaired: %s\n", finding->repair_failure);
-    append_cost(finding, &cost);
+    append_cost(place, finding, &cost);
     buffer_append_format(out, "        cost: %s\n", buffer_text(&cost));
     buffer_free(&cost);
 }
@@ -119,26 +162,34 @@ static void print_figures(const struct verify_cluster *cluster, struct buffer *o
             clock_format_local(cluster->oldest / CLOCK_SECOND * CLOCK_SECOND, text));
 }
 
-static void print_cluster(const struct verify_cluster *cluster, struct buffer *out)
+static void print_cluster(const struct place *place, const struct verify_cluster *cluster,
+                          struct buffer *out)
 {
     buffer_append_format(out, "\nCluster %" PRIu64 "\n", cluster->system_identifier);
     print_figures(cluster, out);
     buffer_append_string(out, "  Found\n");
     for (size_t i = 0; i < cluster->finding_count; i++)
-        print_finding(&cluster->findings[i], out);
+        print_finding(place, &cluster->findings[i], out);
     if (cluster->finding_count == 0)
         buffer_append_string(out, "    nothing wrong\n");
 }
 
-void cmd_verify_text(const struct verify_result *result, struct buffer *out)
+void cmd_verify_text(const struct config *config, const struct verify_result *result,
+                     struct buffer *out)
 {
+    struct place place = {.config = config, .result = result};
+
     for (size_t i = 0; i < result->repository_count; i++) {
         const struct verify_repository *repository = &result->repositories[i];
 
+        place.repository = repository->config;
+
         buffer_append_format(out, "%sRepository %s (%s)\n", i > 0 ? "\n" : "",
                              repository->config->name, repository->config->url);
-        for (size_t j = 0; j < repository->cluster_count; j++)
-            print_cluster(&repository->clusters[j], out);
+        for (size_t j = 0; j < repository->cluster_count; j++) {
+            place.system_identifier = repository->clusters[j].system_identifier;
+            print_cluster(&place, &repository->clusters[j], out);
+        }
         if (repository->error.code != ERROR_NONE)
             buffer_append_string(out, "\ncould not be read to the end: see the messages\n");
         else if (repository->cluster_count == 0)

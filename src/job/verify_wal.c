@@ -390,11 +390,18 @@ static int64_t find_after(const struct path *path, uint64_t lsn)
     return INT64_MAX;
 }
 
+/* Of stretches that lie in each other the widest is told. */
 static void add_lost(struct verify_finding *finding, int64_t from, int64_t to)
 {
+    size_t left = 0;
+
     for (size_t i = 0; i < finding->lost_count; i++)
-        if (finding->lost[i].from == from && finding->lost[i].to == to)
+        if (finding->lost[i].from <= from && finding->lost[i].to >= to)
             return;
+    for (size_t i = 0; i < finding->lost_count; i++)
+        if (finding->lost[i].from < from || finding->lost[i].to > to)
+            finding->lost[left++] = finding->lost[i];
+    finding->lost_count = left;
     finding->lost = mem_grow(finding->lost, finding->lost_count, &finding->lost_capacity,
                              sizeof *finding->lost);
     finding->lost[finding->lost_count++] = (struct verify_lost_time){.from = from, .to = to};

@@ -245,7 +245,8 @@ def test_wal_that_is_lost_costs_a_stretch_of_time(site, fault):
     assert [one["lost_backups"] for one in found] == [[]] * len(found)
     (moment,) = found[0]["lost_moments"]
     done = site.pgvigil.run("verify", "--all", "--repository", "west", check=4)
-    assert "no moment between" in done.stdout and all(done.stdout.count(f"{fault}: {one['object']}") == 1 for one in found)
+    assert "cost: from this repository alone, no moment between" in done.stdout  # east was not looked at
+    assert all(done.stdout.count(f"{fault}: {one['object']}") == 1 for one in found)
     assert re.fullmatch(r'pgvigil: error: 2 objects of repository "west" damaged or missing\npgvigil: hint: .*--repair.*\n',
                         done.stderr)
     # The stretch begins with the last transaction before it and ends with the second backup: restore agrees.
@@ -286,6 +287,25 @@ def test_what_is_owed_is_no_damage(site):
         assert stored(site.places["west"]) == site.whole
     finally:
         run(["rm", "-r", debts.parent])
+
+
+def test_a_pack_that_all_backups_need(site):
+    """Of the stretches that its backups leave, each in the one before, the widest is told; and that east has it."""
+    packs = some(site, rf"pack/{site.first}/")
+    for name in packs:
+        replace(site.places["west"], name, None)
+    found = findings(site, check=4)
+    assert [one for one in found if one["lost_backups"] == [site.first, site.second]]
+    listed = site.pgvigil.json("list", check=False)["repositories"][0]["clusters"][0]["backups"]
+    assert all(one["lost_moments"] == [{"from": listed[0]["stop_time"], "to": None}] for one in found
+               if one["lost_backups"] == [site.first, site.second])
+    done = site.pgvigil.run("verify", check=4)
+    assert re.search(rf"cost: from this repository alone, backups {site.first}, {site.second} cannot be restored; "
+                     r"no moment after \S+ \S+ can be restored\n", done.stdout)
+    for name in packs:
+        replace(site.places["east"], name, None)
+    done = site.pgvigil.run("verify", check=4)
+    assert "alone" not in done.stdout and done.stdout.count(f"cost: backups {site.first}, {site.second} cannot") >= 2
 
 
 def test_a_lost_backup_costs_only_what_nothing_else_reaches(site):
@@ -432,7 +452,7 @@ def test_repair_of_what_both_have_wrong(site):
         replace(place, lost, flipped(site.whole[lost]))
     before = stored(site.places["west"])
     done = site.pgvigil.run("verify", "--all", "--repair", check=4)
-    assert "not repaired" in done.stdout and "no moment between" in done.stdout
+    assert "not repaired" in done.stdout and done.stdout.count("cost: no moment between") == 2
     assert stored(site.places["west"]) == before, "nothing is removed without a sound copy"
     replace(site.places["east"], lost, None)
     (found,) = findings(site, "--all", "--repair", check=4)
