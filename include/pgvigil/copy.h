@@ -26,11 +26,13 @@ struct copy_request {
     int jobs;         /* objects under way at once; 0: backup.jobs */
 };
 
-/* Of one pair, once the target has what the source has. */
+/* Of one pair, once the target has what the source has and could be copied. */
 struct copy_result {
     const char *from, *to;
     uint64_t objects, bytes; /* that were copied */
     uint64_t backups;        /* of these */
+    uint64_t wal_left;     /* WAL files that could not be copied, as they are damaged everywhere, */
+    uint64_t backups_left; /* and backups, as that or one of their own objects is */
 };
 typedef void (*copy_report_fn)(const struct copy_result *result, void *context);
 

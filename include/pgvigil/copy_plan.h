@@ -31,10 +31,12 @@ struct copy_plan {
     const struct catalog *catalog;      /* of the source */
     const struct backup_info **backups; /* of these, what the other one lacks: oldest first */
     size_t backup_count;
+    bool *lack_damaged;      /* of each damaged one of the catalog: the other one lacks it */
     struct copy_objects wal; /* WAL files that the other one lacks, ascending by name */
     uint64_t objects;        /* all of it, each counted once */
     uint64_t bytes;          /* of WAL and packs */
-    struct error conflict;   /* another backup has the same id there; ERROR_NONE: none has */
+    size_t conflicts;        /* so many have another backup with the same id there, */
+    struct error conflict;   /* the first of which is this */
 };
 
 void copy_plan_add_object(struct copy_objects *objects, const char *name, uint64_t size);

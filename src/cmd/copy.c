@@ -6,22 +6,58 @@
 #include <inttypes.h>
 
 #include "cmd/cmd.h"
+#include "pgvigil/buffer.h"
 #include "pgvigil/log.h"
 #include "pgvigil/process.h"
 #include "pgvigil/progress.h"
 #include "pgvigil/units.h"
 
-static void say_what_came(const struct copy_result *result, void *context)
+static void append_count(uint64_t count, const char *what, struct buffer *text)
+{
+    buffer_append_format(text, "%" PRIu64 " %s%s", count, what, count == 1 ? "" : "s");
+}
+
+static void append_got(const struct copy_result *result, struct buffer *text)
 {
     char bytes[UNITS_TEXT_SIZE];
 
+    if (result->objects == 0) {
+        buffer_append_string(text, "nothing");
+        return;
+    }
+    append_count(result->objects, "object", text);
+    buffer_append_format(text, " (%s, ", units_format_size(result->bytes, bytes));
+    append_count(result->backups, "backup", text);
+    buffer_append_string(text, ")");
+}
+
+static void append_left(const struct copy_result *result, struct buffer *text)
+{
+    if (result->wal_left == 0 && result->backups_left == 0)
+        return;
+    buffer_append_string(text, "; ");
+    if (result->wal_left > 0)
+        append_count(result->wal_left, "WAL file", text);
+    buffer_append_string(text, result->wal_left > 0 && result->backups_left > 0 ? " and " : "");
+    if (result->backups_left > 0)
+        append_count(result->backups_left, "backup", text);
+    buffer_append_string(text, " could not be copied");
+}
+
+static void say_what_came(const struct copy_result *result, void *context)
+{
+    struct buffer got = BUFFER_INIT, left = BUFFER_INIT;
+
     (void)context;
-    if (result->objects == 0)
+    append_got(result, &got);
+    append_left(result, &left);
+    if (result->objects == 0 && left.length == 0)
         log_info("repository \"%s\" has all that \"%s\" has", result->to, result->from);
     else
-        log_info("repository \"%s\" got %" PRIu64 " objects (%s, %" PRIu64 " backups) from \"%s\"",
-                 result->to, result->objects, units_format_size(result->bytes, bytes),
-                 result->backups, result->from);
+        log_info("repository \"%s\" got %s from \"%s\"%s", result->to, buffer_text(&got),
+                 result->from, buffer_text(&left));
+    buffer_free(&got);
+    buffer_free(&left);
 }
 
 int cmd_copy(const char *config_name, int argc, char **argv)

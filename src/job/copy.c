@@ -62,7 +62,7 @@ struct batch {
     const struct copy_objects *objects;
     atomic_size_t next;
     pthread_mutex_t lock; /* guards what follows */
-    uint64_t copied, bytes;
+    uint64_t copied, bytes, failed;
     struct error failure; /* of the first object that could not be copied */
 };
 
@@ -73,7 +73,7 @@ static void batch_note(struct batch *batch, size_t i, const struct error *why)
     if (why->code == ERROR_NONE) {
         batch->copied++;
         batch->bytes += batch->objects->sizes[i];
-    } else if (batch->failure.code == ERROR_NONE) {
+    } else if (batch->failed++ == 0) {
         batch->failure = *why;
     }
     pthread_mutex_unlock(&batch->lock);
@@ -97,15 +97,15 @@ static bool copy_some(struct workers *workers, int number, void *context, struct
     return true;
 }
 
-/* All that can be: *failure tells of the first that could not, ERROR_NONE if all could. False: the
+/* All that can be: *failed counts those that could not, *failure tells of the first of them. False: the
  * source or the target is out of reach, or we are to stop. */
 static bool copy_all(const struct copying *copying, const struct copy_objects *objects,
-                     struct error *failure, struct error *err)
+                     uint64_t *failed, struct error *failure, struct error *err)
 {
     struct batch batch = {.copying = copying, .objects = objects, .failure = ERROR_INIT};
     size_t jobs = (size_t)copying->jobs < objects->count ? (size_t)copying->jobs : objects->count;
 
-    error_clear(failure);
+    *failed = 0;
     if (jobs == 0)
         return true;
     pthread_mutex_init(&batch.lock, NULL);
@@ -114,6 +114,7 @@ static bool copy_all(const struct copying *copying, const struct copy_objects *o
     pthread_mutex_destroy(&batch.lock);
     copying->result->objects += batch.copied;
     copying->result->bytes += batch.bytes;
+    *failed = batch.failed;
     *failure = batch.failure;
     return ok;
 }
@@ -163,11 +164,12 @@ static bool copy_parts(const struct copying *copying, const struct copied_backup
 {
     struct copy_objects parts = {.names = NULL};
     struct error failure;
+    uint64_t failed;
     bool ok = copy_plan_parts(copying->to, backup->info, &backup->refs, &parts, err) &&
-              copy_all(copying, &parts, &failure, err);
+              copy_all(copying, &parts, &failed, &failure, err);
 
     copy_plan_free_objects(&parts);
-    if (ok && failure.code != ERROR_NONE) {
+    if (ok && failed > 0) {
         *err = failure;
         ok = false;
     }
@@ -232,6 +234,7 @@ static bool copy_backup(struct copying *copying, const struct copy_plan *plan,
                       layout_run_text(info->run, run), copying->to->name);
         if (!is_of_object(err))
             return false;
+        copying->result->backups_left++;
         keep_failure(copying, err);
         error_clear(err);
         return true;
@@ -243,18 +246,50 @@ static bool copy_backup(struct copying *copying, const struct copy_plan *plan,
     return true;
 }
 
+/* Then it comes from there, in its turn. */
+static bool is_elsewhere(const struct copying *copying, int64_t run)
+{
+    struct error ignored = ERROR_INIT;
+    struct backup_info *info;
+    bool is = false;
+
+    for (struct repository *other = copying->from->sibling; !is && other; other = other->sibling) {
+        is = backup_info_fetch(other, run, &info, &ignored);
+        if (is)
+            backup_info_free(info);
+    }
+    return is;
+}
+
+/* Backups of the source of which it cannot be told what they need. */
+static void leave_out_damaged(struct copying *copying, const struct copy_plan *plan)
+{
+    for (size_t i = 0; i < plan->catalog->damaged_count; i++) {
+        const struct catalog_damage *damage = &plan->catalog->damaged[i];
+
+        if (!plan->lack_damaged[i] || is_elsewhere(copying, damage->run)) {
+            log_error(LOG_WARNING, &damage->error);
+            continue;
+        }
+        copying->result->backups_left++;
+        keep_failure(copying, &damage->error);
+    }
+}
+
 static bool copy_plan(struct copying *copying, const struct copy_plan *plan, struct error *err)
 {
     struct error failure;
+    uint64_t failed;
 
-    for (size_t i = 0; i < plan->catalog->damaged_count; i++)
-        log_error(LOG_WARNING, &plan->catalog->damaged[i].error);
-    if (plan->conflict.code != ERROR_NONE)
+    leave_out_damaged(copying, plan);
+    if (plan->conflicts > 0)
         keep_failure(copying, &plan->conflict);
-    if (!copy_all(copying, &plan->wal, &failure, err))
+    copying->result->backups_left += plan->conflicts;
+    if (!copy_all(copying, &plan->wal, &failed, &failure, err))
         return false;
-    if (failure.code != ERROR_NONE)
+    if (failed > 0)
         keep_failure(copying, &failure);
+    copying->result->wal_left += failed;
     for (size_t i = 0; i < plan->backup_count; i++)
         if (!copy_backup(copying, plan, plan->backups[i], err))
             return false;
@@ -293,10 +328,6 @@ static bool level(struct copying *copying, struct error *err)
         ok = copy_cluster(copying, err);
     }
     free(identifiers);
-    if (ok && copying->failure.code != ERROR_NONE) {
-        *err = copying->failure;
-        ok = false;
-    }
     return ok;
 }
 
@@ -383,7 +414,8 @@ static bool copy_between(const struct config *config, const struct copy_request 
     if (!level(&copying, err))
         return false;
     report(&result, context);
-    return true;
+    *err = copying.failure;
+    return copying.failure.code == ERROR_NONE;
 }
 
 /* What one source cannot give another one may: the first failure is told at the end. */

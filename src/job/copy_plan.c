@@ -133,12 +133,16 @@ static bool choose_backups(struct repository *from, struct repository *to, struc
         const struct backup_info *info = plan->catalog->backups[i];
         const struct backup_info *other = find_backup(there, info->run);
 
-        if (other && !same_backup(info, other))
+        if (other && !same_backup(info, other) && plan->conflicts++ == 0)
             note_another(from, to, info->run, &plan->conflict);
         if (!other && !has_object(&names, layout_backup(info->run, name)) &&
             is_wanted_backup(plan, info))
             plan->backups[plan->backup_count++] = info;
     }
+    plan->lack_damaged = mem_calloc(plan->catalog->damaged_count, sizeof(*plan->lack_damaged));
+    for (size_t i = 0; ok && i < plan->catalog->damaged_count; i++)
+        plan->lack_damaged[i] =
+            !has_object(&names, layout_backup(plan->catalog->damaged[i].run, name));
     catalog_free(there);
     copy_plan_free_objects(&names);
     return ok;
@@ -220,6 +224,7 @@ void copy_plan_free(struct copy_plan *plan)
 {
     copy_plan_free_objects(&plan->wal);
     free(plan->backups);
+    free(plan->lack_damaged);
     if (plan->source)
         expire_inventory_free(plan->source);
     free(plan->source);

@@ -357,6 +357,9 @@ def test_copy_takes_from_whoever_has_it(scratch):
         path.write_bytes(data[:50] + bytes([data[50] ^ 1]) + data[51:])
     done = site.pgvigil.run("copy", "--to", "later", check=4)
     assert f"{segment}.zst" in done.stderr and f"could not copy backup {first}" in done.stderr
+    assert re.search(r'repository "later" got \d+ objects \(.*, 1 backup\) from "west"; 1 WAL file and 1 backup could not be copied\n',
+                     done.stderr)
+    assert 'from "east"; 1 WAL file and 1 backup could not be copied\n' in done.stderr
     assert [path.parent.name for path in site.places["later"].rglob("backup.json")] == \
         [sorted((site.places["west"] / "main").glob("*/backup/*"))[1].name]
 
@@ -374,7 +377,8 @@ def test_two_hosts_that_took_the_same_id(scratch):
     site.backup(check=3)
     show(site.places["west"])
     done = site.pgvigil.run("copy", check=4)
-    assert_says(done, f"backup {one.name} in repository", "is another one than that in repository")
+    assert_says(done, f"backup {one.name} in repository", "is another one than that in repository",
+                'from "east"; 1 backup could not be copied')
     assert "is another one" in site.pgvigil.run("list").stderr
 
 
@@ -387,7 +391,26 @@ def test_copy_refuses_damage(scratch):
     pack.write_bytes(data)
     done = site.pgvigil.run("copy", check=4)
     assert "is damaged" in done.stderr and "could not copy backup" in done.stderr
+    assert 'from "west"; 1 backup could not be copied\n' in done.stderr
     assert not list(site.places["later"].rglob("backup.json"))
+
+
+def test_copy_of_a_backup_whose_record_is_damaged(scratch):
+    """What it needs cannot be told: where another one has the record the backup comes from there, else it is left out."""
+    site = make(scratch, ("west", "east", "later"), sections={"later": {"copy": "async"}})
+    site.backup()
+    for name, rc in (("west", 0), ("east", 4)):
+        (record,) = site.places[name].rglob("backup.json")
+        data = bytearray(record.read_bytes())
+        data[10] ^= 1
+        record.write_bytes(data)
+        done = site.pgvigil.run("copy", "--to", "later", check=rc)
+        assert 'backup.json" in repository "west" is damaged' in done.stderr
+        assert ("could not be copied" in done.stderr) == (rc != 0)
+        listed = list(site.places["later"].rglob("backup.json"))
+        assert len(listed) == (rc == 0)
+        run(["rm", "-f", *listed])
+    assert done.stderr.count("; 1 backup could not be copied") == 2
 
 
 @pytest.mark.parametrize("args,words", (
