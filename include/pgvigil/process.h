@@ -21,7 +21,7 @@ bool process_check(struct error *err); /* ERROR_CANCELLED naming the signal once
 bool process_become_owner(const char *path, struct error *err);
 
 /* Of a file that we may not read: adds to the error whose it is and who we are, and the hint that mends
- * it. Anything else stays as it is. Returns false. */
+ * it, which takes it from nobody but root. Anything else stays as it is. Returns false. */
 bool process_tell_owner(const char *path, struct error *err);
 /* The hint that makes a file or directory that is there ours; returns false. */
 bool process_hint_owner(const char *path, struct error *err);

@@ -213,28 +213,6 @@ void process_set_configuration(const char *name)
     free(path);
 }
 
-bool process_tell_owner(const char *path, struct error *err)
-{
-    char owner[256];
-    struct stat info;
-
-    if (access(path, R_OK) == 0 || errno != EACCES || stat(path, &info) != 0)
-        return false;
-    error_detail(err, "it belongs to user %s and has mode %04o; pgvigil runs as user %s",
-                 process_name_user(info.st_uid, owner), (unsigned)(info.st_mode & 07777),
-                 process_user_name());
-    return process_hint_owner(path, err);
-}
-
-bool process_hint_owner(const char *path, struct error *err)
-{
-    char *quoted = process_quote(path);
-
-    error_hint(err, "as root: chown %s: %s", process_user_name(), quoted);
-    free(quoted);
-    return false;
-}
-
 static const char *process_group_name(gid_t group, char name[256])
 {
     struct group entry, *found = NULL;
@@ -245,6 +223,59 @@ static const char *process_group_name(gid_t group, char name[256])
     else
         snprintf(name, 256, "%ld", (long)group);
     return name;
+}
+
+/* A key that others use as well stays theirs: it is we who are the wrong user, or lack a copy. */
+static bool process_hint_shared(const char *path, const struct stat *info, struct error *err)
+{
+    const bool grouped = info->st_uid == 0;
+    const char *user = process_user_name();
+    char *quoted = process_quote(path), name[256];
+
+    error_hint(err,
+               "run it as %s %s, who may read it; or give user %s a copy, as root: install -o %s "
+               "-m 0600 %s COPY, and name COPY in its place",
+               grouped ? "a user of group" : "user",
+               grouped ? process_group_name(info->st_gid, name)
+                       : process_name_user(info->st_uid, name),
+               user, user, quoted);
+    free(quoted);
+    return false;
+}
+
+static bool process_hint_mode(const char *path, struct error *err)
+{
+    char *quoted = process_quote(path);
+
+    error_hint(err, "chmod u+r %s", quoted);
+    free(quoted);
+    return false;
+}
+
+bool process_tell_owner(const char *path, struct error *err)
+{
+    char owner[256];
+    struct stat info;
+
+    if (access(path, R_OK) == 0 || errno != EACCES || stat(path, &info) != 0)
+        return false;
+    error_detail(err, "it belongs to user %s and has mode %04o; pgvigil runs as user %s",
+                 process_name_user(info.st_uid, owner), (unsigned)(info.st_mode & 07777),
+                 process_user_name());
+    if (info.st_uid == geteuid())
+        return process_hint_mode(path, err);
+    if (info.st_uid != 0 || (info.st_gid != 0 && (info.st_mode & S_IRGRP) != 0))
+        return process_hint_shared(path, &info, err);
+    return process_hint_owner(path, err);
+}
+
+bool process_hint_owner(const char *path, struct error *err)
+{
+    char *quoted = process_quote(path);
+
+    error_hint(err, "as root: chown %s: %s", process_user_name(), quoted);
+    free(quoted);
+    return false;
 }
 
 bool process_hint_group(const char *path, struct error *err)

@@ -130,7 +130,7 @@ def test_a_private_key_with_a_passphrase(site):
     plain.run(*get, env={"PGVIGIL_PASSPHRASE": "open sesame"})
     got.unlink()
     key.chmod(0)
-    assert_says(plain.run(*get, check=126), "Permission denied", "has mode 0000; pgvigil runs as", f": '{key}'")
+    assert_says(plain.run(*get, check=126), "Permission denied", "has mode 0000; pgvigil runs as", f"chmod u+r '{key}'")
     key.chmod(0o600)
     word = write_file(site.scratch.path / "sesame", "open sesame\n")
     with_encryption(site, "by-file", recipients=site.alpha[1], identity=key, identity_passphrase_file=word).run(*get)

@@ -182,6 +182,44 @@ START_TEST(test_hints_take_nothing_away)
 }
 END_TEST
 
+/* As root only, as above. */
+START_TEST(test_keys_that_others_use)
+{
+    static const struct {
+        const char *name, *hint;
+        uid_t uid;
+        gid_t gid;
+        mode_t mode;
+    } rows[] = {
+        {"mine", "chmod u+r '", 61234, 61235, 0},
+        {"root", "as root: chown 61234: '", 0, 0, 0600},
+        {"roots-alone", "as root: chown 61234: '", 0, 61236, 0600},
+        {"shared", "run it as a user of group 61236, who may read it; or give user 61234 a copy", 0,
+         61236, 0640},
+        {"another", "run it as user 61237, who may read it; or give user 61234 a copy", 61237, 0,
+         0600},
+    };
+    struct error err = ERROR_INIT;
+
+    if (geteuid() != 0 || getpwuid(61234) || getpwuid(61237))
+        return;
+    ck_assert_int_eq(chmod(fixture_directory, 0755), 0);
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        fixture_write(rows[i].name, "");
+        ck_assert_int_eq(chown(fixture_path(rows[i].name), rows[i].uid, rows[i].gid), 0);
+        ck_assert_int_eq(chmod(fixture_path(rows[i].name), rows[i].mode), 0);
+    }
+    become(61234, 61235);
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        error_set(&err, ERROR_CONFIG, "could not read it");
+        process_tell_owner(fixture_path(rows[i].name), &err);
+        ck_assert_ptr_nonnull(strstr(err.detail, "pgvigil runs as user 61234"));
+        ck_assert_msg(strncmp(err.hint, rows[i].hint, strlen(rows[i].hint)) == 0, "%s: %s",
+                      rows[i].name, err.hint);
+    }
+}
+END_TEST
+
 Suite *process_suite(void)
 {
     Suite *suite = suite_create("process");
@@ -200,6 +238,7 @@ Suite *process_suite(void)
     tcase_add_test(owners, test_become_named_owner);
     tcase_add_test(owners, test_become_nameless_owner);
     tcase_add_test(owners, test_hints_take_nothing_away);
+    tcase_add_test(owners, test_keys_that_others_use);
     suite_add_tcase(suite, tests);
     suite_add_tcase(suite, owners);
     return suite;
