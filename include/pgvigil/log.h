@@ -20,6 +20,8 @@ void log_debug(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void log_info(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void log_warning(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void log_failure(const char *format, ...) __attribute__((format(printf, 1, 2)));
+/* Unless it is one of the last that were given here. */
+void log_warning_once(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* Goes with this thread's message before it: shown if that was. */
 void log_hint(const char *format, ...) __attribute__((format(printf, 1, 2)));
 

@@ -11,21 +11,27 @@
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "pgvigil/buffer.h"
+#include "pgvigil/mem.h"
 
 #define LOG_TEXT_SIZE 4096
+#define LOG_KEPT 64 /* texts that are not said once more */
 
 static atomic_int log_lowest = LOG_INFO;
 
 /* A hint belongs to the message before it: it is shown if that one was. */
 static _Thread_local bool log_last_shown = true;
 
-/* Guards the display's functions, and keeps clear, line and redraw of one message together. */
+/* Guards what was said once, the display's functions, and keeps clear, line and redraw of one message together. */
 static pthread_mutex_t log_mutex = PTHREAD_MUTEX_INITIALIZER;
 static void (*log_display_clear)(void);
 static void (*log_display_redraw)(void);
+static char *log_kept[LOG_KEPT];
+static size_t log_kept_next; /* the place of the oldest */
 
 void log_set_level(enum log_level lowest)
 {
@@ -179,6 +185,35 @@ void log_info(const char *format, ...)
 void log_warning(const char *format, ...)
 {
     LOG_AT(LOG_WARNING, format);
+}
+
+/* The text is kept if it is. */
+static bool log_is_new(const char *text)
+{
+    bool known = false;
+
+    pthread_mutex_lock(&log_mutex);
+    for (size_t i = 0; i < LOG_KEPT && !known; i++)
+        known = log_kept[i] && strcmp(log_kept[i], text) == 0;
+    if (!known) {
+        free(log_kept[log_kept_next]);
+        log_kept[log_kept_next] = mem_strdup(text);
+        log_kept_next = (log_kept_next + 1) % LOG_KEPT;
+    }
+    pthread_mutex_unlock(&log_mutex);
+    return !known;
+}
+
+void log_warning_once(const char *format, ...)
+{
+    char text[LOG_TEXT_SIZE];
+    va_list args;
+
+    va_start(args, format);
+    log_last_shown = vsnprintf(text, sizeof(text), format, args) >= 0 && log_is_new(text);
+    va_end(args);
+    if (log_last_shown)
+        log_warning("%s", text);
 }
 
 void log_failure(const char *format, ...)

@@ -54,7 +54,7 @@ bool repository_ask(struct repository *repository, repository_fn fn, void *conte
         error_clear(&why);
         ok = fn(order[i], context, &why);
         if (ok && i > 0)
-            log_warning("%s; repository \"%s\" had it", err->message, order[i]->name);
+            log_warning_once("%s; repository \"%s\" had it", err->message, order[i]->name);
         others_may = own_failure(&why);
         if (!ok && (i == 0 || !others_may))
             *err = why;

@@ -468,6 +468,25 @@ def test_restore_takes_what_is_whole(scratch, part, how):
     assert site.pgvigil.run("restore", "--to", scratch.path / "none", check=4).stderr
 
 
+def test_a_history_is_asked_for_again_and_again(scratch):
+    """That one repository has it damaged, or not at all, is said once."""
+    site = make(scratch)
+    site.backup()
+    site.cluster.switch_wal(archived=True)
+    site.cluster.stop()
+    promoted = site.restore("promoted", "--take-over")
+    promoted.switch_wal(archived=True)
+    promoted.stop()
+    (history,) = site.places["west"].rglob(keys.stored("00000002.history.zst"))
+    whole = history.read_bytes()
+    history.write_bytes(whole[:20] + bytes([whole[20] ^ 1]) + whole[21:])
+    for number, said in enumerate(("is damaged: ", "there is no ")):
+        done = site.pgvigil.run("restore", "--to", scratch.path / f"restored-{number}")
+        assert done.stderr.count('repository "east" had it') == done.stderr.count("00000002.history") == 1, done.describe()
+        assert said in done.stderr
+        history.unlink(missing_ok=True)
+
+
 def test_a_restore_is_noted_wherever_it_may_read(scratch):
     """An expire in any of them leaves alone what it needs; one that cannot be written to is read all the same."""
     site = make(scratch, ("west", "east", "north"))

@@ -63,6 +63,24 @@ START_TEST(test_escaping)
 }
 END_TEST
 
+START_TEST(test_once)
+{
+    fixture_catch();
+    for (int i = 0; i < 200; i++) {
+        log_warning_once("%s", "the same");
+        log_hint("to it");
+        if (i % 50 == 0)
+            log_warning_once("another %d", i);
+    }
+    ck_assert_str_eq(fixture_caught(), "pgvigil: warning: the same\n"
+                                       "pgvigil: hint: to it\n"
+                                       "pgvigil: warning: another 0\n"
+                                       "pgvigil: warning: another 50\n"
+                                       "pgvigil: warning: another 100\n"
+                                       "pgvigil: warning: another 150\n");
+}
+END_TEST
+
 static void mark_clear(void)
 {
     ck_assert_int_eq(write(STDERR_FILENO, "<", 1), 1);
@@ -124,6 +142,7 @@ Suite *log_suite(void)
     tcase_add_test(tests, test_levels);
     tcase_add_test(tests, test_whole_error);
     tcase_add_test(tests, test_escaping);
+    tcase_add_test(tests, test_once);
     tcase_add_test(tests, test_display_is_put_aside);
     tcase_add_test(tests, test_lines_of_threads_do_not_mix);
     suite_add_tcase(suite, tests);
