@@ -41,10 +41,12 @@ class Scene:
     def archive_command(self):
         return f'test ! -f "{self.archive}/%f" && cp "%p" "{self.archive}/%f"'
 
-    def restore(self, scratch, target, *, want="promoted", name="restored", inclusive=True, **settings):
-        """Restores the base backup; `target` as for Oracle.expect, empty for latest."""
+    def restore(self, scratch, target, *, want="promoted", name="restored", inclusive=True, segments=(), **settings):
+        """Restores the base backup and these segments; `target` as for Oracle.expect, empty for latest."""
         data = scratch.path / name
         run(["cp", "-a", "--reflink=auto", self.base, data])
+        for segment in segments:
+            run(["cp", "-p", f"{self.archive}/{segment}", data / "pg_wal"])
         action = {"paused": "pause", "shutdown": "shutdown"}.get(want, "promote")
         settings = {"archive_mode": "off", "recovery_target_action": action, "recovery_target_timeline": "1",
                     "recovery_target_inclusive": inclusive, **settings}
@@ -177,7 +179,9 @@ def test_another_timeline(scene, scratch):
     assert_restored(second, expected, ledger=ledger)
 
     target = {"xid": oracle.commits[-10].xid}
-    third = forked.restore(scratch, target, name="third", recovery_target_timeline="2")
+    # A transaction prepared in this segment before the fork and ended after it is looked for in the old timeline's file.
+    parted = segment_name(1, left_at.lsn // oracle.chain.segment_size, oracle.chain.segment_size)
+    third = forked.restore(scratch, target, name="third", segments=[parted], recovery_target_timeline="2")
     assert_restored(third, oracle.expect(start=scene.start, **target), ledger=ledger)
     first = forked.restore(scratch, {}, name="first")
     along_first = Oracle(forked.archive, ledger=ledger, timeline=1).expect(start=scene.start)
