@@ -152,6 +152,15 @@ struct identifiers {
     size_t count;
 };
 
+static bool is_among(const struct identifiers *all, uint64_t identifier)
+{
+    size_t i = 0;
+
+    while (i < all->count && all->identifiers[i] != identifier)
+        i++;
+    return i < all->count;
+}
+
 static bool add_identifiers(struct repository *repository, void *context, struct error *err)
 {
     struct identifiers *all = context;
@@ -162,16 +171,61 @@ static bool add_identifiers(struct repository *repository, void *context, struct
         return false;
     all->identifiers =
         mem_realloc(all->identifiers, (all->count + count) * sizeof *all->identifiers);
-    for (size_t i = 0; i < count; i++) {
-        size_t j = 0;
-
-        while (j < all->count && all->identifiers[j] != more[i])
-            j++;
-        if (j == all->count)
+    for (size_t i = 0; i < count; i++)
+        if (!is_among(all, more[i]))
             all->identifiers[all->count++] = more[i];
-    }
     free(more);
     return true;
+}
+
+/* Of a cluster that only this sibling knows. */
+static void warn_of_newer(struct choosing *choosing, struct repository *sibling,
+                          const struct backup_info *chosen)
+{
+    const struct backup_info *newest;
+    struct error err = ERROR_INIT;
+    struct catalog *catalog;
+    char run[CLOCK_COMPACT_SIZE], time[CLOCK_TEXT_SIZE];
+
+    if (!catalog_read(sibling, &catalog, &err)) {
+        log_debug("%s", err.message);
+        return;
+    }
+    newest = newest_of(catalog, choosing->request);
+    if (newest != NULL && newest->stop_time > chosen->stop_time) {
+        log_warning("repository \"%s\" has a newer backup, %s of %s, of another cluster of this "
+                    "name, with system identifier %" PRIu64,
+                    sibling->name, layout_run_text(newest->run, run),
+                    clock_format_local(newest->stop_time, time), newest->system_identifier);
+        log_hint(
+            "if the cluster was made anew or upgraded while repository \"%s\" was out of reach, "
+            "--repository %s restores what it is now",
+            choosing->repository->name, sibling->name);
+    }
+    catalog_free(catalog);
+}
+
+/* What only others have may be the cluster of another host that took the same name, or what has become of
+ * this one. */
+static void look_at_others(struct choosing *choosing, const struct identifiers *known)
+{
+    struct repository *repository = choosing->repository, *one = repository;
+    const struct backup_info *chosen = newest_of(choosing->catalog, choosing->request);
+    struct error ignored = ERROR_INIT;
+
+    while (choosing->request->backup == 0 && (one = repository_ask_next(one)) != NULL) {
+        struct identifiers its = {.count = 0};
+
+        add_identifiers(one, &its, &ignored);
+        for (size_t i = 0; i < its.count; i++) {
+            if (is_among(known, its.identifiers[i]))
+                continue;
+            repository_select(repository, its.identifiers[i]);
+            warn_of_newer(choosing, one, chosen);
+        }
+        free(its.identifiers);
+    }
+    repository_select(repository, chosen->system_identifier);
 }
 
 bool restore_cluster_choose(struct repository *repository, const struct restore_request *request,
@@ -181,12 +235,13 @@ bool restore_cluster_choose(struct repository *repository, const struct restore_
     struct identifiers all = {.count = 0};
     bool ok = add_identifiers(repository, &all, err);
 
-    /* What only others have may be the cluster of another host that took the same name. */
     if (ok && all.count == 0)
         ok = repository_ask_each(repository, "backups and WAL", add_identifiers, &all, err);
 
     choosing.where = repository_ask_names(repository);
     ok = ok && choose_among(&choosing, all.identifiers, all.count, err);
+    if (ok)
+        look_at_others(&choosing, &all);
     free(choosing.where);
     free(all.identifiers);
     *catalog = choosing.catalog;

@@ -681,9 +681,19 @@ def test_restore_beside_another_cluster_of_the_name(scratch):
     for one in (other, site):
         one.cluster.switch_wal(archived=True)
         one.cluster.stop()
-    restored = site.restore("restored")
+    done = site.pgvigil.run("restore", "--to", scratch.path / "restored")
+    restored = scratch.adopt(scratch.path / "restored", "restored")
+    restored.start()
     assert restored.scalar("select i from t") == 1
     restored.stop()
+    # Which it may have become, while the first repository was out of reach.
+    assert_says(done, 'repository "east" has a newer backup', f"system identifier {other.cluster.system_identifier}",
+                "--repository east restores what it is now")
+    restored = site.restore("of-east", "--repository", "east")
+    assert restored.scalar("select i from t") == 2
+    restored.stop()
+    assert "newer backup" not in site.pgvigil.run("restore", "--to", scratch.path / "asked-for", "--backup",
+                                                  listed(site, "west")[0]).stderr
 
 
 def test_restore_without_one(scratch):
