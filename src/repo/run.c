@@ -308,8 +308,6 @@ bool run_check(struct run *run, struct error *err)
 
 static void store_end(struct run *run)
 {
-    struct store *store = run->repository->store;
-    int64_t deadline = store->deadline, patience = clock_monotonic() + END_PATIENCE;
     json_t *note = json_out_object();
     char name[LAYOUT_NAME_SIZE];
     enum store_outcome ignored;
@@ -317,25 +315,36 @@ static void store_end(struct run *run)
 
     put_run(note, "run", run->id);
     put_now(note, "ended");
-    store_set_deadline(store, deadline != 0 && deadline < patience ? deadline : patience);
     if (!store_note(run->repository, layout_end(run->id, name), TRAILER_END, note, &ignored,
                     &err)) {
         error_context(&err, "could not note that the run has ended");
         error_hint(&err, "until its lease lapses, expire leaves alone what it may use");
         log_error(err.code == ERROR_CANCELLED ? LOG_DEBUG : LOG_WARNING, &err);
     }
-    store_set_deadline(store, deadline);
 }
 
-void run_end(struct run *run)
+/* The thread may be in the middle of an attempt to reach a repository that is gone. */
+static void stop_thread(struct run *run)
 {
-    if (!run)
-        return;
     pthread_mutex_lock(&run->mutex);
     run->ending = true;
     pthread_cond_signal(&run->wake);
     pthread_mutex_unlock(&run->mutex);
     pthread_join(run->thread, NULL);
+}
+
+/* What is done has been done: nobody is to wait for the end of that for long. */
+void run_end(struct run *run)
+{
+    if (!run)
+        return;
+
+    struct store *store = run->repository->store;
+    int64_t deadline = store->deadline, patience = clock_monotonic() + END_PATIENCE;
+
+    store_set_deadline(store, deadline != 0 && deadline < patience ? deadline : patience);
+    stop_thread(run);
     store_end(run);
+    store_set_deadline(store, deadline);
     free_run(run);
 }

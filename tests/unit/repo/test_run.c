@@ -8,6 +8,7 @@
 #include "pgvigil/object.h"
 #include "pgvigil/trailer.h"
 #include "repo/run_timing.h"
+#include "store/retry.h"
 #include "suites.h"
 #include "support/archive.h"
 #include "support/memory_store.h"
@@ -214,6 +215,25 @@ START_TEST(lapsed_lease_stays_lapsed)
 }
 END_TEST
 
+/* The repository went away while the run lasted: an attempt to renew the lease would go on for minutes. */
+START_TEST(its_end_waits_for_nobody)
+{
+    const struct run_timing timing = {
+        .lease = 60 * CLOCK_SECOND, .renewal = 20 * MILLISECOND, .retry = MILLISECOND};
+    struct store *memory = repository->store;
+    struct run *run;
+
+    repository->store = retry_new(memory, 300 * CLOCK_SECOND);
+    ck_assert(run_begin_timed(repository, "restore", 0, &timing, &run, &err));
+    memory_store_fail(memory, 1000000);
+    clock_sleep(CLOCK_SECOND / 2);
+    int64_t began = clock_monotonic();
+    run_end(run);
+    ck_assert_int_lt(clock_monotonic() - began, 15 * CLOCK_SECOND);
+    ck_assert_int_eq(repository->store->deadline, 0);
+}
+END_TEST
+
 START_TEST(unusable_repository)
 {
     struct run *run;
@@ -239,6 +259,7 @@ Suite *run_suite(void)
     tcase_add_test(tests, failed_renewals_are_retried);
     tcase_add_test(tests, taken_lease_numbers);
     tcase_add_test(tests, lapsed_lease_stays_lapsed);
+    tcase_add_test(tests, its_end_waits_for_nobody);
     tcase_add_test(tests, unusable_repository);
     suite_add_tcase(suite, tests);
     return suite;
