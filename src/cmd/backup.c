@@ -55,9 +55,8 @@ static int judge_pages(const struct backup_info *info)
         log_warning("page with a wrong checksum: %s", info->page_error_list[i]);
     error_set(&err, ERROR_INTEGRITY,
               "the database has %" PRIu64
-              " pages whose checksums are wrong; they are in the backup "
-              "as they are",
-              info->page_errors);
+              " page%s with a wrong checksum, in the backup just as in the data directory",
+              info->page_errors, info->page_errors == 1 ? "" : "s");
     error_hint(&err, "the damage is in the data directory: restore an older backup elsewhere and "
                      "compare, before older backups expire");
     return cmd_fail(&err);

@@ -154,8 +154,8 @@ static void print_figures(const struct verify_cluster *cluster, struct buffer *o
                 "checked as stored, but not what they hold: that takes a private key");
     cmd_columns_print(&table, out);
     buffer_append_format(
-        out, "    backups: %" PRIu64 ", of which %" PRIu64 " were checked file by file this time\n",
-        cluster->backups, cluster->backups_mapped);
+        out, "    backups: %" PRIu64 ", of which %" PRIu64 " %s checked file by file this time\n",
+        cluster->backups, cluster->backups_mapped, cluster->backups_mapped == 1 ? "was" : "were");
     if (cluster->oldest != 0)
         buffer_append_format(
             out, "    everything that was ever read was sound on or after %s\n",

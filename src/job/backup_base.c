@@ -249,9 +249,9 @@ static void say_what_is_damaged(const struct backup_base *base)
     for (size_t i = 0; i < base->refs.count; i++)
         count += refs_find(&base->damaged, &base->refs.packs[i].pack) != NULL;
     if (count > 0)
-        log_info("%zu of the %zu packs of backup %s are damaged or missing, as verify found: what "
-                 "was in them is stored anew",
-                 count, base->refs.count, layout_run_text(base->info->run, run));
+        log_info("backup %s has %zu of its %zu packs damaged or missing, as verify found: what was "
+                 "in them is stored anew",
+                 layout_run_text(base->info->run, run), count, base->refs.count);
 }
 
 static bool read_base(struct backup_base *base, struct repository *reader, const char *state_dir,

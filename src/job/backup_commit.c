@@ -128,9 +128,8 @@ static bool check_packs(const struct backup_commit *commit, size_t member, struc
     free(lacking);
     if (!ok || count == 0)
         return ok;
-    error_set(err, ERROR_INTEGRITY,
-              "%zu of the %zu packs of this backup are not in repository \"%s\"", count,
-              commit->refs->count, repository->name);
+    error_set(err, ERROR_INTEGRITY, "repository \"%s\" lacks %zu of the %zu packs of this backup",
+              repository->name, count, commit->refs->count);
     return error_hint(err,
                       "`%s verify` finds out which are missing, and the next backup stores "
                       "them anew; `%s backup --full` stores everything anew",

@@ -166,9 +166,9 @@ static void say(const struct refs *packs)
 
     for (size_t i = 0; i < packs->count; i++)
         sum += packs->packs[i].size;
-    log_info("goes on where backup %s was interrupted: %zu packs, %s, are there already",
+    log_info("goes on where backup %s was interrupted: %zu pack%s, %s, there already",
              layout_run_text(packs->packs[packs->count - 1].pack.run, run), packs->count,
-             units_format_size(sum, bytes));
+             packs->count == 1 ? "" : "s", units_format_size(sum, bytes));
 }
 
 void backup_takeover_close(struct backup_takeover *takeover)

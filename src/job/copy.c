@@ -153,7 +153,7 @@ static bool check_target(const struct copying *copying, const struct copied_back
     if (!ok || (count == 0 && complete))
         return ok;
     if (count > 0)
-        return error_set(err, ERROR_INTEGRITY, "%zu of its %zu packs are not there", count,
+        return error_set(err, ERROR_INTEGRITY, "it would lack %zu of its %zu packs", count,
                          backup->refs.count);
     return error_set(err, ERROR_INTEGRITY, "WAL segment %s is not there",
                      wal_segment_name(info->timeline, missing, size, segment));

@@ -33,7 +33,7 @@ static bool refuse_vanished(const struct expire_inventory *inventory, struct err
     if (inventory->catalog->vanished == 0)
         return true;
     error_set(err, ERROR_STORE,
-              "repository \"%s\" lists %zu backups that were not there when they were to be read",
+              "repository \"%s\" lists backups that were not there when they were to be read: %zu",
               inventory->repository->name, inventory->catalog->vanished);
     return error_hint(err, "nothing is removed, as what they need is not known; try again once the "
                            "store is in order");

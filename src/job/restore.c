@@ -57,9 +57,10 @@ static void warn_of_damage(const struct backup_info *backup)
 
     if (backup->page_errors == 0)
         return;
-    log_warning("backup %s has %" PRIu64 " pages whose checksums were wrong when it was taken; the"
+    log_warning("backup %s has %" PRIu64 " page%s that had a wrong checksum when it was taken; the"
                 " first: %s",
                 layout_run_text(backup->run, run), backup->page_errors,
+                backup->page_errors == 1 ? "" : "s",
                 backup->page_error_list_count > 0 ? backup->page_error_list[0] : "not known");
 }
 

@@ -71,7 +71,7 @@ static bool refuse_damaged(const struct choosing *choosing, struct error *err)
         "there is no backup of cluster \"%s\" in %s that is sound and serves to restore to %s",
         choosing->repository->cluster, choosing->where,
         restore_target_text(choosing->request, target));
-    error_detail(err, "%zu of its backups are damaged; the first is %s", catalog->damaged_count,
+    error_detail(err, "damaged backups: %zu; the first is %s", catalog->damaged_count,
                  layout_run_text(catalog->damaged[0].run, run));
     return choosing->repository->sibling == NULL &&
            error_hint(err, "is there another repository (--repository)?");

@@ -499,7 +499,7 @@ bool restore_delta_begin(const struct restore_place *place, struct restore_tree 
         ok = sweep_root(&sweep, tree, i, err);
     free(sweep.known);
     if (ok && sweep.removed > 0)
-        log_info("removed %" PRIu64 " files and directories that the backup does not have",
+        log_info("files and directories removed that the backup does not have: %" PRIu64,
                  sweep.removed);
     return ok;
 }

@@ -1,6 +1,7 @@
 /* retry.c - a store that tries again */
 #include "store/retry.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -67,8 +68,8 @@ static bool attempts_give_up(const struct attempts *attempts, struct error *err)
     char message[sizeof(err->message)];
 
     memcpy(message, err->message, sizeof(message));
-    snprintf(err->message, sizeof(err->message), "%.*s, %d attempts in %s",
-             (int)sizeof(message) - 64, message, attempts->count,
+    snprintf(err->message, sizeof(err->message), "%.*s, %d attempt%s in %s",
+             (int)sizeof(message) - 64, message, attempts->count, attempts->count == 1 ? "" : "s",
              units_format_duration(clock_monotonic() - attempts->start, took));
     err->transient = false;
     if (err->hint[0] == '\0')

@@ -314,7 +314,7 @@ def test_packs_that_verify_found_damaged_are_not_built_on(quiet, kind, way):
         assert quiet.pgvigil.run("verify", "--sample", "0.001%", check=4).stdout.count("damaged: ") >= 1
     settle(quiet)
     third, done, copy = take(quiet)
-    assert_says(done, "are damaged or missing, as verify found: what was in them is stored anew", hint=False)
+    assert_says(done, "packs damaged or missing, as verify found: what was in them is stored anew", hint=False)
     assert first["run"] not in {name.split("/")[1] for name, _, of, *_ in refs(quiet, third) if of == kind}
     (cluster,) = quiet.pgvigil.json("verify", "--all", check=4)["repositories"][0]["clusters"]
     assert cluster["findings"] and not any(third["run"] in found["lost_backups"] for found in cluster["findings"])
