@@ -134,7 +134,9 @@ static void compose(const struct setup_answers *answers, struct buffer *text)
     append_setting(text, "pgdata", answers->pgdata);
     append_setting(text, "conninfo", answers->conninfo);
     append_setting(text, "state_dir", answers->state_dir);
-    buffer_append_string(text, "\n[repository main]\n");
+    /* Not the cluster's name, which often is "main", nor one that would be wrong of a bucket. */
+    buffer_append_format(text, "\n[repository %s]\n",
+                         store_directory(answers->url) != NULL ? "local" : "bucket");
     append_setting(text, "url", answers->url);
 }
 

@@ -28,10 +28,11 @@ def test_init_makes_what_is_missing_and_leaves_the_rest(scratch):
     pgvigil, answers = new_setup(scratch, cluster, "new")
     done = pgvigil.run("init", *answers)
     assert f'made state directory "{scratch.path}/new/state"' in done.stderr
+    assert f'made repository "local" at file://{scratch.path}/new/repository\n' in done.stderr
     assert all(f"{name} = '" in done.stdout for name in WANTED)
     assert "needs a restart" in done.stdout and "is set already" in done.stdout
     text = pgvigil.config.read_text()
-    assert "name = main\n" in text and f"pgdata = {cluster.data}\n" in text and "[repository main]" in text
+    assert "name = main\n" in text and f"pgdata = {cluster.data}\n" in text and "[repository local]" in text
     assert pgvigil.config.stat().st_mode & 0o777 == 0o640
     assert (scratch.path / "new/repository/pgvigil.json").is_file()
     assert cluster.scalar("show archive_mode") == "off"
