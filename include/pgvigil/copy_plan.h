@@ -37,6 +37,8 @@ struct copy_plan {
     uint64_t bytes;          /* of WAL and packs */
     size_t conflicts;        /* so many have another backup with the same id there, */
     struct error conflict;   /* the first of which is this */
+    struct error
+        parted; /* unless ERROR_NONE, both have WAL, of two servers: nothing is to be copied */
 };
 
 void copy_plan_add_object(struct copy_objects *objects, const char *name, uint64_t size);

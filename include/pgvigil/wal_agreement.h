@@ -19,11 +19,12 @@
 bool wal_agreement_check(const struct wal_union *all, const struct history *history,
                          uint64_t from_lsn, uint64_t to_lsn, struct error *err);
 
-/*
- * For whoever fetches one file after the other, without a plan: `other` has this segment, `one` does not. Is it
- * of the server whose WAL `one` has before it? Compares the segment before; errors and doubts as above. Of other
- * files there is nothing to be said.
- */
+/* Is this segment the same in both? Errors and doubts as above. */
+bool wal_agreement_check_segment(struct repository *one, struct repository *other,
+                                 const char *segment, struct error *err);
+
+/* `other` has this segment, `one` does not (yet): is it of the server whose WAL `one` has before it? Compares
+ * the segment before. Of other files there is nothing to be said. */
 bool wal_agreement_check_seam(struct repository *one, struct repository *other,
                               const struct wal_name *segment, uint32_t segment_size,
                               struct error *err);

@@ -282,6 +282,8 @@ static bool copy_plan(struct copying *copying, const struct copy_plan *plan, str
     uint64_t failed;
 
     leave_out_damaged(copying, plan);
+    if (plan->parted.code != ERROR_NONE)
+        keep_failure(copying, &plan->parted);
     if (plan->conflicts > 0)
         keep_failure(copying, &plan->conflict);
     copying->result->backups_left += plan->conflicts;

@@ -10,6 +10,7 @@
 #include "pgvigil/layout.h"
 #include "pgvigil/mem.h"
 #include "pgvigil/process.h"
+#include "pgvigil/wal_agreement.h"
 
 #define NOTES_OF_A_BACKUP 3 /* its manifest, list of packs, and backup.json */
 
@@ -62,20 +63,84 @@ static bool is_wanted_wal(const struct copy_plan *plan, const char *name)
            expire_inventory_needs_wal(plan->source, &parsed);
 }
 
+/* Are they of one server? */
+static bool compare_segments(struct repository *from, struct repository *to, const char *segment,
+                             struct copy_plan *plan, struct error *err)
+{
+    if (plan->parted.code != ERROR_NONE || wal_agreement_check_segment(to, from, segment, err))
+        return true;
+    if (err->code != ERROR_INTEGRITY)
+        return false;
+    plan->parted = *err;
+    error_hint(
+        &plan->parted,
+        "nothing is copied, as that would make one WAL of two: find out which of the two the "
+        "database needs, and move the other's WAL files away, from that one on");
+    error_clear(err);
+    return true;
+}
+
+/* A walk along the segments of the source. */
+struct seam {
+    uint32_t timeline;
+    char shared[WAL_NAME_SIZE]; /* the last segment of the timeline that both have; "": none */
+    bool lacked;                /* behind that, the target lacks some */
+};
+
+/* Which segment is to be compared, if any: those that both have beside such as the target is to get. */
+static const char *find_seam(struct seam *seam, const char *name, bool there)
+{
+    char file[WAL_NAME_SIZE];
+    struct wal_name parsed;
+    bool compare;
+
+    if (!layout_parse_wal(name, file, &parsed) || parsed.kind != WAL_SEGMENT)
+        return NULL;
+    if (parsed.timeline != seam->timeline) {
+        seam->timeline = parsed.timeline;
+        seam->shared[0] = '\0';
+        seam->lacked = false;
+    }
+    compare = there == seam->lacked;
+    seam->lacked = !there;
+    if (there)
+        memcpy(seam->shared, file, sizeof(file));
+    return compare && seam->shared[0] != '\0' ? seam->shared : NULL;
+}
+
 /* The WAL files are told apart by name alone: the same one may be compressed in different ways. */
+static bool compare_wal(struct repository *from, struct repository *to,
+                        const struct copy_objects *here, const struct copy_objects *there,
+                        struct copy_plan *plan, struct error *err)
+{
+    struct seam seam = {.timeline = 0};
+
+    for (size_t i = 0; i < here->count; i++) {
+        const bool has = has_object(there, here->names[i]);
+        const char *shared;
+
+        if (!has && !is_wanted_wal(plan, here->names[i]))
+            continue;
+        shared = find_seam(&seam, here->names[i], has);
+        if (shared && !compare_segments(from, to, shared, plan, err))
+            return false;
+        if (has)
+            continue;
+        copy_plan_add_object(&plan->wal, here->names[i], here->sizes[i]);
+        plan->objects++;
+        plan->bytes += here->sizes[i];
+    }
+    return true;
+}
+
 static bool find_wal(struct repository *from, struct repository *to, struct copy_plan *plan,
                      struct error *err)
 {
     struct copy_objects here = {.names = NULL}, there = {.names = NULL};
     bool ok = repository_list(from, LAYOUT_WAL_PREFIX, NULL, take_object, &here, err) &&
-              repository_list(to, LAYOUT_WAL_PREFIX, NULL, take_object, &there, err);
+              repository_list(to, LAYOUT_WAL_PREFIX, NULL, take_object, &there, err) &&
+              compare_wal(from, to, &here, &there, plan, err);
 
-    for (size_t i = 0; ok && i < here.count; i++)
-        if (!has_object(&there, here.names[i]) && is_wanted_wal(plan, here.names[i])) {
-            copy_plan_add_object(&plan->wal, here.names[i], here.sizes[i]);
-            plan->objects++;
-            plan->bytes += here.sizes[i];
-        }
     copy_plan_free_objects(&here);
     copy_plan_free_objects(&there);
     return ok;
@@ -110,6 +175,17 @@ static void note_another(const struct repository *from, const struct repository 
                "they are, but not be copied");
 }
 
+/* What the backup needs of WAL the target may have of another server. */
+static bool compare_last(struct repository *from, struct repository *to,
+                         const struct backup_info *info, struct copy_plan *plan, struct error *err)
+{
+    char file[WAL_NAME_SIZE];
+
+    wal_segment_name(info->timeline, (info->stop_lsn - 1) / info->wal_segment_size,
+                     info->wal_segment_size, file);
+    return compare_segments(from, to, file, plan, err);
+}
+
 static bool is_wanted_backup(const struct copy_plan *plan, const struct backup_info *info)
 {
     const struct retention_backup *judged = expire_inventory_backup(plan->source, info->run);
@@ -135,9 +211,11 @@ static bool choose_backups(struct repository *from, struct repository *to, struc
 
         if (other && !same_backup(info, other) && plan->conflicts++ == 0)
             note_another(from, to, info->run, &plan->conflict);
-        if (!other && !has_object(&names, layout_backup(info->run, name)) &&
-            is_wanted_backup(plan, info))
-            plan->backups[plan->backup_count++] = info;
+        if (other || has_object(&names, layout_backup(info->run, name)) ||
+            !is_wanted_backup(plan, info))
+            continue;
+        plan->backups[plan->backup_count++] = info;
+        ok = compare_last(from, to, info, plan, err);
     }
     plan->lack_damaged = mem_calloc(plan->catalog->damaged_count, sizeof(*plan->lack_damaged));
     for (size_t i = 0; ok && i < plan->catalog->damaged_count; i++)
@@ -195,6 +273,13 @@ static bool count_backup(struct repository *from, struct repository *to,
     return ok;
 }
 
+static void drop_all(struct copy_plan *plan)
+{
+    copy_plan_free_objects(&plan->wal);
+    plan->backup_count = 0;
+    plan->objects = plan->bytes = 0;
+}
+
 static bool read_plan(struct repository *from, struct repository *to, struct copy_plan *plan,
                       struct error *err)
 {
@@ -203,7 +288,8 @@ static bool read_plan(struct repository *from, struct repository *to, struct cop
 
     plan->catalog = plan->source->catalog;
     ok = ok && find_wal(from, to, plan, err) && choose_backups(from, to, plan, err);
-
+    if (ok && plan->parted.code != ERROR_NONE)
+        drop_all(plan);
     for (size_t i = 0; ok && i < plan->backup_count; i++)
         ok = count_backup(from, to, plan->backups[i], plan, &counted, err);
     tdestroy(counted, free);

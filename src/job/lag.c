@@ -35,6 +35,8 @@ bool lag_read(struct repository *repository, struct repository *const *others, s
                                 .wal_files = plan.wal.count};
         if (plan.conflict.code != ERROR_NONE)
             log_error(LOG_WARNING, &plan.conflict);
+        if (plan.parted.code != ERROR_NONE)
+            log_error(LOG_WARNING, &plan.parted);
         copy_plan_free(&plan);
     }
     return true;

@@ -79,13 +79,12 @@ static bool read_trailer(struct repository *repository, const char *object, stru
 }
 
 /* *known is false where one of them cannot tell. */
-static bool compare(const struct pair *pair, uint64_t segment, bool *known, struct error *err)
+static bool compare(const struct pair *pair, const char *segment, bool *known, struct error *err)
 {
-    char file[WAL_NAME_SIZE], object[LAYOUT_NAME_SIZE];
+    char object[LAYOUT_NAME_SIZE];
     struct trailer ours, theirs;
 
-    wal_segment_name(pair->timeline, segment, pair->segment_size, file);
-    layout_wal_segment(file, object);
+    layout_wal_segment(segment, object);
     if (!read_trailer(pair->one->repository, object, &ours, known, err))
         return false;
     if (!*known)
@@ -95,18 +94,20 @@ static bool compare(const struct pair *pair, uint64_t segment, bool *known, stru
     return !*known ||
            (ours.raw_length == theirs.raw_length &&
             memcmp(ours.raw_sha256, theirs.raw_sha256, DIGEST_SHA256_SIZE) == 0) ||
-           refuse(pair, file, err);
+           refuse(pair, segment, err);
 }
 
 static bool compare_timeline(struct pair *pair, struct error *err)
 {
+    char file[WAL_NAME_SIZE];
     uint64_t segment = 0;
     bool known = false;
 
     for (int tries = 0; tries < COMPARED_MAXIMUM && !known && pair->from < pair->before &&
                         newest_shared(pair, &segment);
          tries++) {
-        if (!compare(pair, segment, &known, err))
+        wal_segment_name(pair->timeline, segment, pair->segment_size, file);
+        if (!compare(pair, file, &known, err))
             return false;
         pair->before = segment;
     }
@@ -212,18 +213,25 @@ bool wal_agreement_check(const struct wal_union *all, const struct history *hist
     return true;
 }
 
+bool wal_agreement_check_segment(struct repository *one, struct repository *other,
+                                 const char *segment, struct error *err)
+{
+    const struct wal_union_member members[] = {{.repository = one}, {.repository = other}};
+    const struct pair pair = {.one = &members[0], .other = &members[1]};
+    bool known;
+
+    return compare(&pair, segment, &known, err);
+}
+
 bool wal_agreement_check_seam(struct repository *one, struct repository *other,
                               const struct wal_name *segment, uint32_t segment_size,
                               struct error *err)
 {
-    const struct wal_union_member members[] = {{.repository = one}, {.repository = other}};
-    const struct pair pair = {.one = &members[0],
-                              .other = &members[1],
-                              .timeline = segment->timeline,
-                              .segment_size = segment_size};
-    const uint64_t number =
-        segment->kind == WAL_SEGMENT ? wal_segment_number(segment, segment_size) : 0;
-    bool known;
+    char before[WAL_NAME_SIZE];
+    uint64_t number;
 
-    return number == 0 || compare(&pair, number - 1, &known, err);
+    if (segment->kind != WAL_SEGMENT || (number = wal_segment_number(segment, segment_size)) == 0)
+        return true;
+    wal_segment_name(segment->timeline, number - 1, segment_size, before);
+    return wal_agreement_check_segment(one, other, before, err);
 }

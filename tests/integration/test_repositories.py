@@ -587,6 +587,13 @@ def test_two_servers_under_one_name(scratch):
         assert done.rc == 4 and not place.exists(), done.stderr
         assert_says(done, 'repositories "west" and "east" have different files of the name "0000000100',
                     "--without east restores from what was archived into \"west\"")
+    # Nor does copy make one of two.
+    before = {name: objects(site.places[name]) for name in site.places}
+    done = site.pgvigil.run("copy", check=4)
+    assert_says(done, 'repositories "west" and "east" have different files of the name "0000000100',
+                "nothing is copied, as that would make one WAL of two")
+    assert {name: objects(site.places[name]) for name in site.places} == before
+    assert_says(site.pgvigil.run("list", check=False), "nothing is copied, as that would make one WAL of two")
     # What lies before they parted is the same everywhere.
     for target in (("--target-lsn", format_lsn(parted)), ("--target-time", moment)):
         restored = site.restore(f"before-{target[0]}", *target)
@@ -596,6 +603,24 @@ def test_two_servers_under_one_name(scratch):
         restored = site.restore(f"of-{name}", "--without", other)
         assert set(restored.sql("select i, count(*) from t group by i")) == rows
         restored.stop()
+
+
+def test_a_backup_is_not_copied_to_another_servers_wal(scratch):
+    """Every name of the WAL that it needs is there; what lies under them is not of its server."""
+    site = make(scratch)
+    site.backup()
+
+    def work(region):
+        if region == "east":
+            site.backup(check=3)
+        for _ in range(8 if region == "west" else 1):
+            site.cluster.switch_wal(archived=True)
+
+    part(site, work)
+    (first,) = listed(site, "west")
+    done = site.pgvigil.run("copy", "--from", "east", "--to", "west", check=4)
+    assert_says(done, "have different files of the name", "nothing is copied")
+    assert listed(site, "west") == [first] and len(listed(site, "east")) == 2
 
 
 def test_another_server_comes_back_after_the_restore(scratch):
