@@ -98,6 +98,49 @@ bool cms_encrypt(const struct keys_recipients *recipients, void *data, size_t le
     return ok;
 }
 
+static bool cms_is_our_agreement(CMS_RecipientInfo *info)
+{
+    X509_ALGOR *agreement = NULL;
+    ASN1_OCTET_STRING *material;
+
+    if (CMS_RecipientInfo_kari_get0_alg(info, &agreement, &material) <= 0 ||
+        OBJ_obj2nid(agreement->algorithm) != NID_dhSinglePass_stdDH_sha256kdf_scheme)
+        return false;
+
+    X509_ALGOR *wrap = ASN1_TYPE_unpack_sequence(ASN1_ITEM_rptr(X509_ALGOR), agreement->parameter);
+    const bool ours = wrap && OBJ_obj2nid(wrap->algorithm) == NID_id_aes256_wrap;
+
+    X509_ALGOR_free(wrap);
+    return ours;
+}
+
+static bool cms_is_our_transport(CMS_RecipientInfo *info)
+{
+    X509_ALGOR *transport = NULL;
+
+    return CMS_RecipientInfo_ktri_get0_algs(info, NULL, NULL, &transport) > 0 &&
+           OBJ_obj2nid(transport->algorithm) == NID_rsaesOaep;
+}
+
+/*
+ * Only keys handed over as cms_encrypt does it: whoever forges an object does not get to choose which of
+ * OpenSSL's readers take it. CRYPTO_128_unwrap_pad, for one, clears 8 bytes behind its output (3.0.19).
+ */
+static bool cms_recipients_are_ours(CMS_ContentInfo *cms)
+{
+    STACK_OF(CMS_RecipientInfo) *infos = CMS_get0_RecipientInfos(cms);
+
+    for (int i = 0; i < sk_CMS_RecipientInfo_num(infos); i++) {
+        CMS_RecipientInfo *info = sk_CMS_RecipientInfo_value(infos, i);
+        const int type = CMS_RecipientInfo_type(info);
+
+        if (!(type == CMS_RECIPINFO_AGREE && cms_is_our_agreement(info)) &&
+            !(type == CMS_RECIPINFO_TRANS && cms_is_our_transport(info)))
+            return false;
+    }
+    return true;
+}
+
 static bool cms_damaged(struct error *err, const char *why)
 {
     ERR_clear_error();
@@ -242,6 +285,8 @@ bool cms_decrypt(const struct keys_identity *identity, void *bytes, size_t lengt
     }
     if (!cms) {
         cms_damaged(err, "it is no CMS AuthEnvelopedData in DER");
+    } else if (!cms_recipients_are_ours(cms)) {
+        cms_damaged(err, "its key is not handed over as the repository format has it");
     } else if (!cms_try_keys(cms, identity)) {
         cms_no_key(cms, identity, err);
     } else {

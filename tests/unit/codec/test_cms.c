@@ -283,6 +283,37 @@ static void check_pieces(const struct buffer *sealed, size_t piece, bool lent)
     buffer_free(&back);
 }
 
+/* The right private key opens all of them, made by openssl itself; only the first is as cms_encrypt makes them. */
+START_TEST(keys_handed_over_in_other_ways_are_refused)
+{
+    static const char *const ways[][3] = {
+        {"ec", "-aes256-wrap", "ecdh_kdf_md:sha256"},
+        {"ec", "-aes256-wrap", "ecdh_kdf_md:sha1"},
+        {"ec", "-aes128-wrap", "ecdh_kdf_md:sha256"},
+        {"rsa", "-aes256-wrap", "rsa_padding_mode:pkcs1"},
+    };
+    char *in = key_files_path(directory, "plain", "");
+    char *out = key_files_path(directory, "foreign", "");
+
+    ck_assert(files_write(in, "secret", 6, 0600, &err));
+    for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) {
+        struct buffer sealed = BUFFER_INIT, nothing = BUFFER_INIT;
+        char *crt = key_files_path(directory, ways[i][0], ".crt");
+
+        key_files_openssl(&nothing, "cms", "-encrypt", "-aes-256-gcm", "-binary", "-in", in,
+                          "-outform", "DER", "-out", out, ways[i][1], "-recip", crt, "-keyopt",
+                          ways[i][2], NULL);
+        ck_assert(files_read(out, 100000, &sealed, &err));
+        ck_assert_int_eq(opens(i < 3 ? ec : rsa, sealed.data, sealed.length), i == 0);
+        ck_assert_int_eq(err.code, i == 0 ? ERROR_NONE : ERROR_INTEGRITY);
+        buffer_free(&sealed);
+        free(crt);
+    }
+    free(out);
+    free(in);
+}
+END_TEST
+
 START_TEST(one_behind_the_other_in_any_pieces)
 {
     static const size_t pieces[] = {1, 7, 100, 1000, 100000};
@@ -341,6 +372,7 @@ Suite *cms_suite(void)
     tcase_add_test(tests, another_key_does_not_and_says_whose_it_is);
     tcase_add_test(tests, whatever_is_changed_is_noticed);
     tcase_add_test(tests, weaker_forms_are_refused);
+    tcase_add_test(tests, keys_handed_over_in_other_ways_are_refused);
     tcase_add_test(tests, one_behind_the_other_in_any_pieces);
     tcase_add_test(tests, a_stream_is_bounded_and_whole);
     suite_add_tcase(suite, tests);
