@@ -12,6 +12,7 @@
 #include <stddef.h>
 
 #include "pgvigil/repository_set.h"
+#include "pgvigil/wal.h"
 
 /* Durably. `object` is relative to the cluster. */
 bool debt_note(const struct config *config, const char *repository, uint64_t system_identifier,
@@ -26,8 +27,14 @@ typedef bool (*debt_review_fn)(const char *object, bool *forget, void *context, 
 bool debt_review(const struct config *config, const char *repository, uint64_t system_identifier,
                  debt_review_fn fn, void *context, struct error *err);
 
-/* Pays what the open members of the set are owed, from each other, and tries up to `most`. What cannot be
- * paid stays, and keeps nothing else from being paid; err is that of the first one. */
+/* Pays what the open members of the set are owed, from each other, the oldest first, and tries up to `most`. What
+ * cannot be paid stays, and keeps nothing else from being paid, unless another server has archived there under
+ * that name (wal_agreement.h): then this member gets nothing behind it. err is that of the first one. */
 bool debt_pay(struct repository_set *set, size_t most, size_t *paid, struct error *err);
+
+/* Before a segment is stored in this member: ERROR_INTEGRITY if it is owed the oldest of the timeline, or the one
+ * before, and another server has archived there under that name. What cannot be told is not so. */
+bool debt_check_parted(struct repository_set *set, size_t member, const struct wal_name *segment,
+                       uint32_t segment_size, struct error *err);
 
 #endif

@@ -9,9 +9,11 @@
 #include <unistd.h>
 
 #include "pgvigil/files.h"
+#include "pgvigil/layout.h"
 #include "pgvigil/log.h"
 #include "pgvigil/mem.h"
 #include "pgvigil/object_copy.h"
+#include "pgvigil/wal_agreement.h"
 
 static char *debt_directory(const struct config *config, const char *repository)
 {
@@ -29,21 +31,28 @@ static void debt_swap(char *text, char from, char to)
             *text = to;
 }
 
-bool debt_note(const struct config *config, const char *repository, uint64_t system_identifier,
-               const char *object, struct error *err)
+static char *debt_path(const char *directory, uint64_t system_identifier, const char *object)
 {
-    char *directory = debt_directory(config, repository);
     char *file = mem_printf("%" PRIu64 "-%s", system_identifier, object);
 
     debt_swap(file, '/', '+');
     char *path = files_join(directory, file);
+
+    free(file);
+    return path;
+}
+
+bool debt_note(const struct config *config, const char *repository, uint64_t system_identifier,
+               const char *object, struct error *err)
+{
+    char *directory = debt_directory(config, repository);
+    char *path = debt_path(directory, system_identifier, object);
     bool ok = files_make_directories(directory, err) && files_write(path, "", 0, 0600, err);
 
     if (!ok)
         error_context(err, "could not note that repository \"%s\" is owed \"%s\"", repository,
                       object);
     free(path);
-    free(file);
     free(directory);
     return ok;
 }
@@ -153,12 +162,40 @@ struct debt_paying {
     struct error failure; /* of the first that could not be paid; ERROR_NONE: none */
 };
 
-/* One after the other, in the order in which they are read: each counts by itself, and one whose copies are
- * damaged keeps no other back. False: there is no sense in trying more. */
+/* Has another server archived under this name? What comes behind it would go on from that one's WAL. */
+static bool debt_is_parted(struct repository_set *set, size_t member, const char *object,
+                           struct error *why)
+{
+    struct error err = ERROR_INIT;
+    char file[WAL_NAME_SIZE];
+    struct wal_name parsed;
+
+    if (!layout_parse_wal(object, file, &parsed) || parsed.kind != WAL_SEGMENT)
+        return false;
+    for (size_t i = 0; i < set->count; i++)
+        if (i != member && repository_set_has(set, i) &&
+            !wal_agreement_check_segment(set->members[member].repository,
+                                         set->members[i].repository, file, &err) &&
+            err.code == ERROR_INTEGRITY) {
+            *why = err;
+            error_hint(
+                why,
+                "nothing is stored behind it in \"%s\", as that would make one WAL of two: find "
+                "out which of the two the database needs, and move the other's WAL files away, "
+                "from that one on",
+                set->members[member].config->name);
+            return true;
+        }
+    return false;
+}
+
+/* One after the other: each counts by itself, and one whose copies are damaged keeps no other back. False: there
+ * is no sense in trying more. */
 static bool debt_pay_one(struct repository_set *set, size_t member, const char *object,
                          const char *path, struct debt_paying *paying)
 {
     struct error why = ERROR_INIT;
+    bool parted;
 
     paying->tried++;
     if (debt_pay_object(set, member, object, &why)) {
@@ -168,9 +205,52 @@ static bool debt_pay_one(struct repository_set *set, size_t member, const char *
         paying->paid++;
         return true;
     }
+    parted = why.code == ERROR_INTEGRITY && debt_is_parted(set, member, object, &why);
     if (paying->failure.code == ERROR_NONE)
         paying->failure = why;
-    return why.code == ERROR_INTEGRITY || why.code == ERROR_NOT_FOUND;
+    return !parted && (why.code == ERROR_INTEGRITY || why.code == ERROR_NOT_FOUND);
+}
+
+struct debt_objects {
+    char **names;
+    size_t count, capacity;
+};
+
+static int debt_compare(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+/* The oldest first. */
+static bool debt_list(const char *directory, uint64_t system_identifier,
+                      struct debt_objects *objects, struct error *err)
+{
+    struct dirent *entry;
+    DIR *stream;
+
+    if (!debt_open(directory, &stream, err))
+        return false;
+    while (stream && (entry = readdir(stream)) != NULL) {
+        char *object = debt_object(entry->d_name, system_identifier);
+
+        if (!object)
+            continue;
+        objects->names =
+            mem_grow(objects->names, objects->count, &objects->capacity, sizeof(*objects->names));
+        objects->names[objects->count++] = object;
+    }
+    if (stream)
+        closedir(stream);
+    if (objects->count > 0)
+        qsort(objects->names, objects->count, sizeof(*objects->names), debt_compare);
+    return true;
+}
+
+static void debt_free(struct debt_objects *objects)
+{
+    for (size_t i = 0; i < objects->count; i++)
+        free(objects->names[i]);
+    free(objects->names);
 }
 
 static bool debt_pay_member(struct repository_set *set, size_t member, struct debt_paying *paying,
@@ -178,24 +258,17 @@ static bool debt_pay_member(struct repository_set *set, size_t member, struct de
 {
     const struct repository *repository = set->members[member].repository;
     char *directory = debt_directory(set->config, repository->name);
-    struct dirent *entry;
-    DIR *stream;
+    struct debt_objects objects = {.names = NULL};
     const size_t before = paying->paid;
-    bool ok = debt_open(directory, &stream, err), going = ok && stream;
+    bool ok = debt_list(directory, repository->system_identifier, &objects, err), going = ok;
 
-    while (going && paying->tried < paying->most && (entry = readdir(stream)) != NULL) {
-        char *object = debt_object(entry->d_name, repository->system_identifier);
+    for (size_t i = 0; going && paying->tried < paying->most && i < objects.count; i++) {
+        char *path = debt_path(directory, repository->system_identifier, objects.names[i]);
 
-        if (object) {
-            char *path = files_join(directory, entry->d_name);
-
-            going = debt_pay_one(set, member, object, path, paying);
-            free(path);
-        }
-        free(object);
+        going = debt_pay_one(set, member, objects.names[i], path, paying);
+        free(path);
     }
-    if (ok && stream)
-        closedir(stream);
+    debt_free(&objects);
     if (paying->paid > before)
         log_info("repository \"%s\" got WAL which it was owed: %zu file%s", repository->name,
                  paying->paid - before, paying->paid - before == 1 ? "" : "s");
@@ -216,4 +289,32 @@ bool debt_pay(struct repository_set *set, size_t most, size_t *paid, struct erro
         return ok;
     *err = paying.failure;
     return false;
+}
+
+bool debt_check_parted(struct repository_set *set, size_t member, const struct wal_name *segment,
+                       uint32_t segment_size, struct error *err)
+{
+    const uint64_t number = wal_segment_number(segment, segment_size);
+    char *directory = debt_directory(set->config, set->members[member].config->name);
+    char file[WAL_NAME_SIZE], before[LAYOUT_NAME_SIZE], timeline[LAYOUT_NAME_SIZE];
+    struct debt_objects owed = {.names = NULL};
+    bool oldest = true, parted = false;
+
+    layout_wal_timeline(segment->timeline, timeline);
+    wal_segment_name(segment->timeline, number > 0 ? number - 1 : 0, segment_size, file);
+    layout_wal_segment(file, before);
+    if (!debt_list(directory, set->members[member].repository->system_identifier, &owed, err))
+        error_clear(err);
+    for (size_t i = 0; i < owed.count && !parted; i++) {
+        const char *object = owed.names[i];
+
+        if (strncmp(object, timeline, strlen(timeline)) != 0)
+            continue;
+        if (oldest || strcmp(object, before) == 0)
+            parted = debt_is_parted(set, member, object, err);
+        oldest = false;
+    }
+    debt_free(&owed);
+    free(directory);
+    return !parted;
 }

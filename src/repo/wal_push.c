@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "pgvigil/clock.h"
+#include "pgvigil/debt.h"
 #include "pgvigil/layout.h"
 #include "pgvigil/mem.h"
 #include "pgvigil/object.h"
@@ -249,6 +250,17 @@ static bool push_look_everywhere(struct repository_set *set, struct push *push, 
     return ok;
 }
 
+/* One that was away may have got what it is owed from another server: this one would go on from there. */
+static bool push_check_owed(struct repository_set *set, const struct push *push,
+                            const bool *lacking, struct error *err)
+{
+    for (size_t i = 0; push->kind == TRAILER_WAL && i < set->count; i++)
+        if (lacking[i] &&
+            !debt_check_parted(set, i, &push->source->name, (uint32_t)push->source->length, err))
+            return false;
+    return true;
+}
+
 /* After the joint put: in those that had the name meanwhile, is it the same? */
 static bool push_settle(struct repository_set *set, struct push *push, enum store_outcome joint,
                         struct error *err)
@@ -303,6 +315,7 @@ bool wal_push(struct repository_set *set, const struct wal_source *source, int l
 
     bool ok = push_prepare(&push, identifier, err) &&
               push_look_everywhere(set, &push, lacking, &any, err) &&
+              push_check_owed(set, &push, lacking, err) &&
               (!any || push_store(set, &push, lacking, err));
 
     *outcome = any ? WAL_STORED : WAL_ALREADY_THERE;

@@ -248,41 +248,29 @@ static void damage(size_t index, const char *object)
     buffer_free(&bytes);
 }
 
-struct first_debt {
-    char object[LAYOUT_NAME_SIZE];
-};
-
-static bool take_first(const char *object, bool *forget, void *context, struct error *why)
+static bool ship_number(uint64_t number)
 {
-    struct first_debt *first = context;
+    char file[WAL_NAME_SIZE];
 
-    (void)why;
-    *forget = false;
-    if (first->object[0] == '\0')
-        snprintf(first->object, sizeof(first->object), "%s", object);
-    return true;
+    wal_segment_name(1, number, ARCHIVE_SEGMENT_SIZE, file);
+    archive_segment(&segment, ARCHIVE_SEGMENT_SIZE, 1, number, ARCHIVE_SYSTEM, number);
+    free(archive_file("pg_wal", file, segment.data, segment.length));
+    return ship(file);
 }
 
 START_TEST(what_cannot_be_paid_keeps_nothing_else_back)
 {
     char *place = mem_printf("%s/r2", root), *away = mem_printf("%s/away", root);
     const char *name = config->repositories[1].name;
-    struct first_debt first = {.object = ""};
+    char oldest[LAYOUT_NAME_SIZE];
     struct repository_set set;
     size_t owed, paid;
 
     ck_assert_int_eq(rename(place, away), 0);
-    for (uint64_t number = 5; number < 9; number++) {
-        char file[WAL_NAME_SIZE];
-
-        wal_segment_name(1, number, ARCHIVE_SEGMENT_SIZE, file);
-        archive_segment(&segment, ARCHIVE_SEGMENT_SIZE, 1, number, ARCHIVE_SYSTEM, number);
-        free(archive_file("pg_wal", file, segment.data, segment.length));
-        ck_assert_msg(ship(file), "%s", err.message);
-    }
+    for (uint64_t number = 5; number < 9; number++)
+        ck_assert_msg(ship_number(number), "%s", err.message);
     ck_assert_int_eq(rename(away, place), 0);
-    ck_assert(debt_review(config, name, ARCHIVE_SYSTEM, take_first, &first, &err));
-    damage(0, first.object);
+    damage(0, layout_wal_segment(SEGMENT, oldest));
     ck_assert(
         repository_set_open(config, REPOSITORY_SET_ASK_ALL, ARCHIVE_SYSTEM, 0, 1, &set, &err));
     ck_assert(!debt_pay(&set, 1, &paid, &err));
@@ -294,6 +282,64 @@ START_TEST(what_cannot_be_paid_keeps_nothing_else_back)
     ck_assert(debt_count(config, name, &owed, &err));
     ck_assert_uint_eq(owed, 1);
     repository_set_close(&set);
+    free(place);
+    free(away);
+}
+END_TEST
+
+/* Of another server with the same system identifier, that could reach this one. */
+static void store_elsewhere(size_t index, uint64_t number)
+{
+    struct repository *repository;
+    struct buffer bytes = BUFFER_INIT;
+    char file[WAL_NAME_SIZE];
+
+    ck_assert(repository_open(config, &config->repositories[index], &repository, &err));
+    repository_select(repository, ARCHIVE_SYSTEM);
+    wal_segment_name(1, number, ARCHIVE_SEGMENT_SIZE, file);
+    archive_segment(&bytes, ARCHIVE_SEGMENT_SIZE, 1, number, ARCHIVE_SYSTEM, 77);
+    ck_assert(archive_store(repository, file, bytes.data, bytes.length, &outcome, &err));
+    buffer_free(&bytes);
+    repository_close(repository);
+}
+
+/* It archived while this one was out of our reach: neither what comes next nor what is owed must go on from
+ * there, as nobody could tell one WAL from the other afterwards. */
+START_TEST(nothing_goes_behind_another_servers_wal)
+{
+    static const char another[] = "different files of the name \"00000001000000000000000";
+    char *place = mem_printf("%s/r2", root), *away = mem_printf("%s/away", root);
+    char *wal = mem_printf("%s/main", place);
+    struct repository_set set;
+    size_t owed, paid;
+
+    ck_assert(ship_number(4));
+    ck_assert_int_eq(rename(place, away), 0);
+    ck_assert(ship_number(5) && ship_number(6) && ship_number(7));
+    ck_assert_int_eq(rename(away, place), 0);
+    outage_end(config, "r2");
+    store_elsewhere(1, 5);
+    store_elsewhere(1, 6);
+    ck_assert(
+        repository_set_open(config, REPOSITORY_SET_ASK_ALL, ARCHIVE_SYSTEM, 0, 1, &set, &err));
+    ck_assert(!debt_pay(&set, SIZE_MAX, &paid, &err));
+    ck_refused(ERROR_INTEGRITY, another);
+    ck_assert_msg(strstr(err.hint, "nothing is stored behind it in \"r2\"") != NULL, "%s",
+                  err.hint);
+    ck_assert_uint_eq(paid, 0);
+    ck_assert(!is_in(1, "000000010000000000000007"));
+    repository_set_close(&set);
+
+    ck_assert(!ship_number(8));
+    ck_refused(ERROR_INTEGRITY, another);
+    ck_assert(!is_in(0, "000000010000000000000008") && !is_in(1, "000000010000000000000008"));
+    /* Once that is cleared away all goes on. */
+    ck_assert(files_remove_tree(wal, &err));
+    ck_assert_msg(ship_number(8), "%s", err.message);
+    ck_assert(is_in(1, "000000010000000000000007") && is_in(1, "000000010000000000000008"));
+    ck_assert(debt_count(config, "r2", &owed, &err));
+    ck_assert_uint_eq(owed, 0);
+    free(wal);
     free(place);
     free(away);
 }
@@ -394,6 +440,7 @@ Suite *ship_suite(void)
     tcase_add_test(tests, one_that_the_configuration_does_not_fit_holds_up_no_other);
     tcase_add_test(tests, all_causes_are_told);
     tcase_add_test(tests, what_cannot_be_paid_keeps_nothing_else_back);
+    tcase_add_test(tests, nothing_goes_behind_another_servers_wal);
     tcase_add_test(tests, another_clusters_segment_is_refused);
     tcase_add_test(tests, whose_wal_it_is);
     tcase_add_test(tests, a_damaged_control_file_is_no_missing_one);
