@@ -232,8 +232,9 @@ static bool complete(struct restoring *restoring, const struct restore_config *s
     ok = restore_config_write(settings, &written, err) &&
          restore_manifest_write(restoring->tree, &restoring->plan, &written,
                                 restoring->choice.backup, err) &&
-         restore_plan_set_modes(&restoring->plan, restoring->tree, err) && process_check(err) &&
-         restore_tree_finish(restoring->tree, err);
+         restore_plan_set_modes(&restoring->plan, restoring->tree, err) &&
+         restore_seams_put(&restoring->choice.seams, restoring->repository, restoring->tree, err) &&
+         process_check(err) && restore_tree_finish(restoring->tree, err);
     progress_stop();
     return ok;
 }
@@ -292,7 +293,7 @@ static void free_all(struct restoring *restoring)
         run_end(restoring->runs[i]);
     free(restoring->runs);
     restore_place_free(&restoring->place);
-    backup_info_free(restoring->choice.backup);
+    restore_target_free(&restoring->choice);
     repository_close(restoring->repository);
 }
 

@@ -14,6 +14,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "job/restore_seams.h"
 #include "pgvigil/clock.h"
 #include "pgvigil/clusters.h"
 #include "pgvigil/control.h"
@@ -467,16 +468,17 @@ char *restore_delta_unarchived(const char *directory, const char *segment,
     struct dirent *entry;
 
     while (stream != NULL && (entry = readdir(stream)) != NULL) {
-        char *path = mem_printf("%s/%s/%s", wal, entry->d_name, segment);
+        char *folder = files_join(wal, entry->d_name), *path = files_join(folder, segment);
 
         /* their names sort by time */
         if (is_aside(entry->d_name) && (newest == NULL || strcmp(path, newest) > 0) &&
-            has_segment(path, segment, system_identifier)) {
+            has_segment(path, segment, system_identifier) && !restore_seams_made(folder, segment)) {
             free(newest);
             newest = path;
         } else {
             free(path);
         }
+        free(folder);
     }
     if (stream != NULL)
         closedir(stream);

@@ -108,7 +108,7 @@ static bool reaches_target(const struct restore_instead *instead, const struct b
     reaches =
         restore_target_choose(instead->repository, &request, instead->jobs, &choice, &ignored) &&
         choice.timeline == instead->choice->timeline;
-    backup_info_free(choice.backup);
+    restore_target_free(&choice);
     return reaches;
 }
 

@@ -432,6 +432,8 @@ bool restore_target_choose(struct repository *repository, const struct restore_r
         choice->gap = reach.gap || request->timeline != 0;
         wal_segment_name(reach.timeline, reach.missing, wal_scan_segment_size(choosing.scan),
                          choice->missing);
+        restore_seams_find(choosing.scan, choosing.backup->start_lsn, reach.missing,
+                           &choice->seams);
         choice->timeline = wal_scan_history(choosing.scan)->timeline;
         /* Recovery asks for the history file of a numbered timeline other than 1. */
         choice->follow = choice->timeline > 1 && !wal_scan_history_known(choosing.scan)
@@ -441,4 +443,11 @@ bool restore_target_choose(struct repository *repository, const struct restore_r
     wal_scan_close(choosing.scan);
     catalog_free(choosing.catalog);
     return ok;
+}
+
+void restore_target_free(struct restore_target_choice *choice)
+{
+    backup_info_free(choice->backup);
+    restore_seams_free(&choice->seams);
+    *choice = (struct restore_target_choice){.backup = NULL};
 }

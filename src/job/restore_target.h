@@ -4,6 +4,7 @@
 #ifndef PGVIGIL_RESTORE_TARGET_H
 #define PGVIGIL_RESTORE_TARGET_H
 
+#include "job/restore_seams.h"
 #include "pgvigil/backup_info.h"
 #include "pgvigil/repository.h"
 #include "pgvigil/restore.h"
@@ -19,6 +20,7 @@ struct restore_target_choice {
     enum restore_target_follow follow;
     bool gap; /* behind what recovery needs a segment is missing, and later ones are there */
     char missing[WAL_NAME_SIZE]; /* the first segment that the archive does not have */
+    struct restore_seams seams;
 };
 
 /*
@@ -32,6 +34,8 @@ struct restore_target_choice {
  */
 bool restore_target_choose(struct repository *repository, const struct restore_request *request,
                            int jobs, struct restore_target_choice *choice, struct error *err);
+/* Also of a choice that failed. */
+void restore_target_free(struct restore_target_choice *choice);
 
 #define RESTORE_TARGET_TEXT_SIZE 160
 /* "time 2026-11-20 03:00:00+01", "LSN 0/3000028", "transaction 741"... */

@@ -1,9 +1,11 @@
 """Restoring along timelines, and with WAL missing: what cannot be reached is refused beforehand."""
 
+import shutil
+
 import pytest
 from backup_tools import assert_says, only_backup
-from harness import (Ledger, Site, assert_restored, format_lsn, format_time, keys, parse_lsn, segment_name, visible_xids,
-                     wait_recovery, wait_until)
+from harness import (Ledger, Site, assert_amcheck, assert_checksums, assert_restored, assert_verifybackup, format_lsn,
+                     format_time, keys, parse_lsn, segment_name, visible_xids, wait_recovery, wait_until)
 
 MB = 1 << 20
 
@@ -228,3 +230,167 @@ def test_a_repository_begun_after_the_promotion(scratch):
     assert_says(site.backup(), 'archived "00000002.history"', hint=False)
     standby.stop()
     assert site.restore("restored").scalar("select x from t") == 42
+
+
+# -- transactions that are prepared while a timeline forks ------------------------------------------------------------
+
+SEGMENT = 16 * MB
+
+
+def prepare(cluster, number):
+    """Leaves a transaction open; returns the segment that it is in."""
+    cluster.sql(f"begin; insert into prepared values ({number}); prepare transaction 'open-{number}'")
+    return cluster.scalar("select pg_walfile_name(pg_current_wal_insert_lsn())")
+
+
+def settle(cluster, ledger, numbers):
+    """The cluster goes on alone, as the new timeline."""
+    for number in numbers:
+        cluster.sql(f"commit prepared 'open-{number}'")
+    later = ledger.attach(cluster)
+    with later.running():
+        later.wait(20)
+    cluster.switch_wal()
+    cluster.stop()
+    return later
+
+
+@pytest.fixture
+def begun(site):
+    """A ledger, a backup, and a segment that begins."""
+    site.ledger = Ledger.create(site.cluster)
+    site.cluster.sql("create table prepared (n int primary key)")
+    with site.ledger.running():
+        site.ledger.wait(20)
+        site.backup()
+        site.early = site.cluster.insert_lsn()
+        site.ledger.wait(20)
+    site.cluster.switch_wal()
+    return site
+
+
+def assert_put(wal, name, repository):
+    """A segment of a timeline left, with nothing from the fork on, and for good out of the archive."""
+    (history,) = repository.glob("main/*/wal/00000002/00000002.history.zst")
+    fork = parse_lsn(keys.unpacked(history.read_bytes()).split()[1].decode()) if name.startswith("00000001") else None
+    path, done = wal / name, wal / "archive_status" / f"{name}.done"
+    content = path.read_bytes()
+    assert len(content) == SEGMENT and path.stat().st_mode & 0o777 == 0o600
+    assert done.stat().st_mode & 0o777 == 0o600 and not done.with_suffix(".ready").exists()
+    assert fork is None or (content[:fork % SEGMENT].rstrip(b"\0") and not content[fork % SEGMENT:].strip(b"\0"))
+
+
+def check_prepared(site, cluster, later, timeline, numbers):
+    """It is the site's restored cluster along the timeline, and archives nothing of what was put there."""
+    assert cluster.sql("select n from prepared order by n") == [(number,) for number in numbers]
+    assert cluster.scalar("select count(*) from pg_prepared_xacts") == 0
+    assert_restored(cluster, site.oracle(later, timeline=timeline).expect(start=cluster.backup_start))
+    assert_amcheck(cluster)
+    for _ in range(3):
+        cluster.switch_wal()
+        cluster.checkpoint()
+    assert cluster.scalar("select failed_count from pg_stat_archiver") == 0
+    assert site.open not in cluster.log_text().replace(f"{site.open}.partial", "")
+    cluster.stop()
+    assert_checksums(cluster)
+
+
+def test_prepared_while_a_restore_begins_a_timeline(begun):
+    site = begun
+    site.open = prepare(site.cluster, 1)
+    with site.ledger.running():
+        site.ledger.wait(20)
+    target = site.cluster.restore_point("fork")
+    assert segment_name(1, target // SEGMENT, SEGMENT) == site.open
+    with site.ledger.running():
+        site.ledger.wait(20)
+    site.cluster.sql("rollback prepared 'open-1'")  # on a timeline that is given up
+    site.cluster.switch_wal()
+    site.cluster.stop()
+    later = settle(site.restore("second", "--take-over", "--target-name", "fork"), site.ledger, [1])
+
+    restored = site.restore("third", "--take-over", start=False)
+    assert_put(restored.data / "pg_wal", site.open, site.repository)
+    assert_verifybackup(restored.data, restored.bindir)
+    restored.start(wait=False)
+    wait_recovery(restored)
+    check_prepared(site, restored, later, 2, [1])
+
+    old = site.restore("old", "--target-timeline", "1", start=False)
+    assert not list((old.data / "pg_wal").rglob("0*"))
+    assert wait_recovery(old.start(wait=False)).scalar("select count(*) from prepared") == 0
+
+
+@pytest.fixture
+def promoted(begun):
+    """A standby takes over: of the old timeline's segment there is only what the standby had of it."""
+    site = begun
+    standby = site.cluster.standby("standby")
+    site.open = prepare(site.cluster, 1)
+    position = site.cluster.insert_lsn()
+    wait_until(lambda: parse_lsn(standby.scalar("select pg_last_wal_replay_lsn()")) >= position, 30, "the standby")
+    assert segment_name(1, position // SEGMENT, SEGMENT) == site.open
+    site.cluster.stop("immediate")
+    standby.promote()
+    site.standby = standby
+    site.other = prepare(standby, 2)
+    assert site.other == "00000002" + site.open[8:]
+    return site
+
+
+def test_prepared_while_two_timelines_begin_in_one_segment(promoted):
+    site = promoted
+    site.standby.restore_point("fork")
+    site.standby.switch_wal()
+    site.standby.stop()
+    later = settle(site.restore("second", "--take-over", "--target-name", "fork"), site.ledger, [1, 2])
+    assert not list(site.repository.glob(keys.stored(f"main/*/wal/00000001/*/{site.open}.zst")))
+
+    restored = site.restore("third", "--take-over", start=False)
+    for name in (site.open, site.other):
+        assert_put(restored.data / "pg_wal", name, site.repository)
+    restored.start(wait=False)
+    wait_recovery(restored)
+    check_prepared(site, restored, later, 3, [1, 2])
+    assert not list(site.repository.glob(keys.stored(f"main/*/wal/00000001/*/{site.open}.zst")))
+
+
+def test_prepared_and_restored_onto_the_old_primary(promoted):
+    """Its pg_wal is a link to another place. What was put there is not taken for WAL that the server left."""
+    site, data = promoted, promoted.cluster.data
+    later = settle(site.standby, site.ledger, [1, 2])
+    wal = site.scratch.path / "wal"
+    shutil.move(data / "pg_wal", wal)
+    (data / "pg_wal").symlink_to(wal)
+
+    for _ in range(2):
+        site.pgvigil.run("restore", "--delta", "--to", data)
+        assert_put(wal, site.open, site.repository)
+    first = min(wal.glob("before-*"))
+    assert (first / site.open).exists() and not (first / "archive_status" / f"{site.open}.done").exists()
+    told = site.pgvigil.run("restore", "--delta", "--to", data, "--target-timeline", "1").stderr
+    assert f"archive-push pg_wal/{first.name}/{site.open}" in told
+
+    site.pgvigil.run("restore", "--delta", "--to", data)
+    site.cluster.backup_start = parse_lsn(only_backup(site)["start_lsn"])
+    site.cluster.start(wait=False)
+    wait_recovery(site.cluster)
+    check_prepared(site, site.cluster, later, 2, [1, 2])
+
+
+@pytest.mark.alone  # another repository would help out
+def test_prepared_where_the_new_segment_is_damaged(promoted):
+    site = promoted
+    settle(site.standby, site.ledger, [1, 2])
+    path = wal_object(site, site.other)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    to = site.scratch.path / "early"
+    told = site.pgvigil.run("restore", "--to", to, "--target-lsn", format_lsn(site.early))
+    assert_says(told, f'WAL segment "{site.open}" is not put into pg_wal', site.other)
+    assert not list((to / "pg_wal").rglob("0*"))
+    early = site.scratch.adopt(to, "early", bin_dir=site.cluster.bindir)
+    early.start(wait=False)
+    wait_recovery(early)
+    assert early.scalar("select count(*) from prepared") == 0

@@ -40,7 +40,7 @@ static void set_up(void)
 
 static void tear_down(void)
 {
-    backup_info_free(choice.backup);
+    restore_target_free(&choice);
     buffer_free(&wal.bytes);
     archive_free_repository(repository);
 }
@@ -95,8 +95,7 @@ static uint64_t make_backup(int64_t run, int64_t stop_time)
 
 static bool choose(void)
 {
-    backup_info_free(choice.backup);
-    choice = (struct restore_target_choice){.backup = NULL};
+    restore_target_free(&choice);
     error_clear(&err);
     return restore_target_choose(repository, &request, 2, &choice, &err);
 }
@@ -360,6 +359,57 @@ START_TEST(a_timeline_that_was_given_up)
 }
 END_TEST
 
+static void check_seam(size_t i, const char *file, const char *from, uint32_t bytes)
+{
+    const struct restore_seam *seam = &choice.seams.seams[i];
+
+    ck_assert_uint_lt(i, choice.seams.count);
+    ck_assert_str_eq(seam->file, file);
+    ck_assert_str_eq(seam->from, from);
+    ck_assert_uint_eq(seam->bytes, bytes);
+}
+
+/* Two forks in one segment, one between two segments, one in the next but one; and one whose WAL is not there. */
+START_TEST(segments_in_which_the_path_forks)
+{
+    const char *forks = "1\t0/300100\tx\n2\t0/300200\tx\n4\t0/400000\tx\n5\t0/500010\tx\n";
+    char more[256];
+
+    make_backup(1000, NOON);
+    store_wal();
+    for (uint32_t timeline = 4; timeline <= 6; timeline++) {
+        start_wal(timeline, timeline - 1);
+        if (timeline < 6)
+            wal_builder_commit(&wal, timeline, NOON + timeline * MINUTE);
+        else
+            make_backup(2000, NOON + timeline * MINUTE);
+        store_wal();
+    }
+    archive_store_history(repository, 6, forks);
+    snprintf(more, sizeof more, "%s6\t0/700010\tx\n", forks);
+    archive_store_history(repository, 7, more);
+
+    ck_assert_uint_eq(SEGMENT, 0x100000);
+    request.timeline = 6;
+    check_chosen(2000);
+    ck_assert_uint_eq(choice.seams.count, 0);
+    request.backup = 1000;
+    request.target = RESTORE_LSN;
+    request.lsn = choice.backup->start_lsn;
+    for (request.timeline = 6; request.timeline <= 7; request.timeline++) {
+        check_chosen(1000);
+        ck_assert_uint_eq(choice.seams.count, 3);
+        check_seam(0, "000000010000000000000003", "000000040000000000000003", 0x100);
+        check_seam(1, "000000020000000000000003", "000000040000000000000003", 0x200);
+        check_seam(2, "000000050000000000000005", "000000060000000000000005", 0x10);
+    }
+    request.timeline = 1;
+    request.target = RESTORE_IMMEDIATE;
+    check_chosen(1000);
+    ck_assert_uint_eq(choice.seams.count, 0);
+}
+END_TEST
+
 Suite *restore_target_suite(void)
 {
     Suite *suite = suite_create("restore_target");
@@ -376,6 +426,7 @@ Suite *restore_target_suite(void)
     tcase_add_test(tests, a_backup_that_is_no_ancestor);
     tcase_add_test(tests, a_timeline_beside_the_path);
     tcase_add_test(tests, a_timeline_that_was_given_up);
+    tcase_add_test(tests, segments_in_which_the_path_forks);
     suite_add_tcase(suite, tests);
     return suite;
 }
