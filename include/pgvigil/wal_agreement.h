@@ -29,4 +29,9 @@ bool wal_agreement_check_seam(struct repository *one, struct repository *other,
                               const struct wal_name *segment, uint32_t segment_size,
                               struct error *err);
 
+/* Is the segment in the repository another one than the complete one at `path`? Doubts as above; a standby's may
+ * end in other bytes, behind a switch of segments, and still be the same. */
+bool wal_agreement_is_other(struct repository *repository, const char *segment, const char *path,
+                            bool *other, struct error *err);
+
 #endif

@@ -13,6 +13,7 @@
 #include "pgvigil/mem.h"
 #include "pgvigil/process.h"
 #include "pgvigil/units.h"
+#include "pgvigil/wal_agreement.h"
 #include "pgvigil/wal_archive.h"
 
 #define POLL_FIRST (20 * INT64_C(1000))
@@ -121,6 +122,38 @@ static void end_one(struct wait *wait, size_t member, const struct error *err)
     wait->report(member, err, wait->context);
 }
 
+bool arrival_check_own(struct repository *repository, const char *data_directory,
+                       const char *segment, struct error *err)
+{
+    char *path = data_directory ? mem_printf("%s/pg_wal/%s", data_directory, segment) : NULL;
+    bool other = false;
+    bool ok = !path || wal_agreement_is_other(repository, segment, path, &other, err);
+
+    free(path);
+    if (!ok || !other)
+        return ok;
+    error_set(err, ERROR_INTEGRITY,
+              "WAL segment %s in repository \"%s\" is not the one that this server wrote", segment,
+              repository->name);
+    error_detail(
+        err,
+        "another server with the same system identifier archived under that name: a clone, an old "
+        "primary, or this one before it was set back to an earlier state");
+    return error_hint(err, "find out which of the two the database needs, and move the other's WAL "
+                           "files away, from where they differ on");
+}
+
+/* All names are there: of this server's files? */
+static bool check_last(const struct wait *wait, size_t member, struct error *err)
+{
+    const struct arrival *arrival = wait->arrival;
+    char file[WAL_NAME_SIZE];
+
+    wal_segment_name(arrival->timeline, arrival->last, arrival->segment_size, file);
+    return arrival_check_own(wait->set->members[member].repository, arrival->data_directory, file,
+                             err);
+}
+
 /* Returns the first member that is still waited for, or the number of members. */
 static size_t look(struct wait *wait)
 {
@@ -136,7 +169,8 @@ static size_t look(struct wait *wait)
         if (!process_check(&err) ||
             !wal_archive_complete(wait->set->members[i].repository, arrival->timeline,
                                   wait->missing[i], arrival->last, arrival->segment_size, &complete,
-                                  &wait->missing[i], &err))
+                                  &wait->missing[i], &err) ||
+            (complete && !check_last(wait, i, &err)))
             end_one(wait, i, &err);
         else if (complete)
             end_one(wait, i, NULL);

@@ -435,14 +435,15 @@ static bool commit(struct backup *backup, struct error *err)
                                   .files = backup->files,
                                   .stop = &backup->stop,
                                   .refs = &backup->refs,
+                                  .data_directory =
+                                      backup->server->in_recovery ? NULL : backup->data_directory,
                                   .info = backup->info};
 
     repository_set_drop_failed(&backup->set);
     progress_stage("waiting for WAL");
     pay_debts(backup);
     ship_history(backup);
-    if (!backup_commit_wait(&backup->set, backup->info, backup->connection,
-                            backup->config->backup.timeout, err))
+    if (!backup_commit_wait(&whole, backup->connection, backup->config->backup.timeout, err))
         return false;
     progress_stage("committing");
     return backup_commit(&whole, err);

@@ -34,13 +34,16 @@ static bool is_outage(const struct error *err)
     return err->code == ERROR_STORE;
 }
 
-bool backup_commit_wait(struct repository_set *set, const struct backup_info *info,
-                        struct connection *connection, int64_t timeout, struct error *err)
+bool backup_commit_wait(const struct backup_commit *commit, struct connection *connection,
+                        int64_t timeout, struct error *err)
 {
+    struct repository_set *set = commit->set;
+    const struct backup_info *info = commit->info;
     const struct arrival arrival = {.timeline = info->timeline,
                                     .first = first_segment(info),
                                     .last = last_segment(info),
-                                    .segment_size = info->wal_segment_size};
+                                    .segment_size = info->wal_segment_size,
+                                    .data_directory = commit->data_directory};
 
     for (size_t i = 0; i < set->count; i++) {
         if (!repository_set_has(set, i))
@@ -168,7 +171,10 @@ static bool check_wal(const struct backup_commit *commit, size_t member, struct 
                               info->wal_segment_size, &complete, &missing, err))
         return false;
     if (complete)
-        return true;
+        return arrival_check_own(
+            repository, commit->data_directory,
+            wal_segment_name(info->timeline, last_segment(info), info->wal_segment_size, name),
+            err);
     return error_set(err, ERROR_INTEGRITY, "WAL segment %s is not in repository \"%s\"",
                      wal_segment_name(info->timeline, missing, info->wal_segment_size, name),
                      repository->name);

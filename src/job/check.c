@@ -240,6 +240,7 @@ static void switch_segment(struct check *check)
                                       .first = (end - 1) / server->wal_segment_size,
                                       .last = (end - 1) / server->wal_segment_size,
                                       .segment_size = server->wal_segment_size,
+                                      .data_directory = server->data_directory,
                                       .patience = ARRIVAL_WHILE_TRIED,
                                       .failures = failures};
 }

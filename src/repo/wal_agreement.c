@@ -1,12 +1,16 @@
 /* wal_agreement.c - is what lies in several places the WAL of one history? */
 #include "pgvigil/wal_agreement.h"
 
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "pgvigil/layout.h"
 #include "pgvigil/log.h"
 #include "pgvigil/object.h"
+#include "repo/wal_source.h"
 
 #define COMPARED_MAXIMUM                                                                           \
     4 /* segments of two repositories and a timeline, while trailers are damaged */
@@ -234,4 +238,51 @@ bool wal_agreement_check_seam(struct repository *one, struct repository *other,
         return true;
     wal_segment_name(segment->timeline, number - 1, segment_size, before);
     return wal_agreement_check_segment(one, other, before, err);
+}
+
+/* It may have been recycled while it was read: then it is another file by now. */
+static bool is_still(int fd, const char *path)
+{
+    struct stat here, there;
+
+    return fstat(fd, &here) == 0 && stat(path, &there) == 0 && here.st_ino == there.st_ino &&
+           here.st_dev == there.st_dev;
+}
+
+static bool digest_file(const char *segment, const char *path,
+                        unsigned char sha256[DIGEST_SHA256_SIZE], struct error *err)
+{
+    struct wal_source source = {.file = segment, .path = path};
+    struct stat info;
+    bool ok;
+
+    source.fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (source.fd < 0)
+        return error_set_errno(err, "could not open file \"%s\"", path);
+    ok = fstat(source.fd, &info) == 0 || error_set_errno(err, "could not stat file \"%s\"", path);
+    source.length = (uint64_t)info.st_size;
+    ok = ok && wal_source_digest(&source, sha256, err) &&
+         (is_still(source.fd, path) ||
+          error_set(err, ERROR_SYSTEM, "file \"%s\" changed while it was read", path));
+    close(source.fd);
+    return ok;
+}
+
+bool wal_agreement_is_other(struct repository *repository, const char *segment, const char *path,
+                            bool *other, struct error *err)
+{
+    unsigned char sha256[DIGEST_SHA256_SIZE];
+    char object[LAYOUT_NAME_SIZE];
+    struct trailer trailer;
+    bool known;
+
+    *other = false;
+    if (!read_trailer(repository, layout_wal_segment(segment, object), &trailer, &known, err))
+        return false;
+    if (!known)
+        return true;
+    if (!digest_file(segment, path, sha256, err))
+        return pass_over(err);
+    *other = memcmp(trailer.raw_sha256, sha256, sizeof(sha256)) != 0;
+    return true;
 }

@@ -8,9 +8,9 @@ import time
 
 import pytest
 from backup_tools import (INT, KILL, TERM, Background, assert_says, backup_has_stopped, backups, make_endless,
-                          only_backup, on_a_terminal, peak, resume_archiving, sessions, stop_archiving)
-from harness import (HarnessError, Ledger, assert_restored, assert_verifybackup, format_lsn, parse_lsn, wait_recovery,
-                     wait_until, write_file)
+                          only_backup, on_a_terminal, peak, resume_archiving, sessions, steps, stop_archiving)
+from harness import (HarnessError, Ledger, assert_restored, assert_verifybackup, format_lsn, parse_lsn, run,
+                     wait_recovery, wait_until, write_file)
 
 
 def held_while_reading(site, endless):
@@ -293,3 +293,27 @@ def test_harness_background_reports_an_early_end(site):
     with Background(site.pgvigil, "backup", "--nonsense") as backup:
         with pytest.raises(HarnessError, match="it ended before something"):
             backup.wait_for(lambda: False, "something")
+
+
+def test_where_another_server_has_archived(make_site):
+    """A clone, or this one before it was set back to a snapshot: what lies under the names to come is not ours."""
+    site = make_site(wal_segsize=1)
+    site.backup()
+    site.cluster.switch_wal(archived=True)
+    site.cluster.stop()
+    snapshot = site.scratch.path / "snapshot"
+    run(["cp", "-a", site.cluster.data, snapshot])
+    site.cluster.start()
+    for _ in range(8):
+        site.cluster.switch_wal(archived=True)
+    site.cluster.stop()
+    run(["rm", "-rf", site.cluster.data])
+    run(["mv", snapshot, site.cluster.data])
+    site.cluster.start()
+    (sound,) = backups(site)
+    checked = site.pgvigil.run("check", check=1)
+    assert "FAILED" in steps(checked).values()
+    for done in (checked, site.backup("--full", check=4)):
+        text = done.stdout + done.stderr
+        assert "is not the one that this server wrote" in text and "before it was set back" in text, text
+    assert list(backups(site)) == [sound]
