@@ -13,6 +13,7 @@
 #include "pgvigil/process.h"
 #include "pgvigil/run.h"
 #include "pgvigil/runs.h"
+#include "pgvigil/wal_agreement.h"
 
 #define SEGMENTS_TRIED 65536 /* of one stretch in one run */
 
@@ -108,6 +109,25 @@ static bool is_own_failure(const struct error *err)
     return err->code == ERROR_INTEGRITY || err->code == ERROR_NOT_FOUND || err->code == ERROR_STORE;
 }
 
+/* Segments of another server would fit by their names alone: what both have before and behind them must be the
+ * same. */
+static bool check_neighbours(const struct repairing *repairing, struct repository *sibling,
+                             const struct verify_finding *finding, struct error *err)
+{
+    const struct verify_walk *walk = repairing->walk;
+    const uint32_t size = walk->survey->wal.segment_size;
+    char before[WAL_NAME_SIZE], behind[WAL_NAME_SIZE];
+    uint32_t timeline;
+    uint64_t first;
+
+    if (size == 0 || !verify_wal_segment(walk, finding, &timeline, &first))
+        return true;
+    wal_segment_name(timeline, first > 0 ? first - 1 : 0, size, before);
+    wal_segment_name(timeline, first + finding->count, size, behind);
+    return (first == 0 || wal_agreement_check_segment(walk->repository, sibling, before, err)) &&
+           wal_agreement_check_segment(walk->repository, sibling, behind, err);
+}
+
 /* True when it is back; else the reason is that of the first sibling that has such an object. */
 static bool try_siblings(const struct repairing *repairing, struct verify_finding *finding,
                          struct verify_entry *wanted, struct error *err)
@@ -116,7 +136,8 @@ static bool try_siblings(const struct repairing *repairing, struct verify_findin
 
     for (struct repository *one = repairing->siblings; one != NULL; one = one->sibling) {
         error_clear(err);
-        if (bring_back(repairing, one, wanted, err)) {
+        if (check_neighbours(repairing, one, finding, err) &&
+            bring_back(repairing, one, wanted, err)) {
             if (finding->source == NULL)
                 finding->source = mem_strdup(one->name);
             return true;

@@ -623,6 +623,27 @@ def test_a_backup_is_not_copied_to_another_servers_wal(scratch):
     assert listed(site, "west") == [first] and len(listed(site, "east")) == 2
 
 
+def test_repair_takes_nothing_of_another_server(scratch):
+    """What is missing is there under its name, between segments of other WAL."""
+    site = make(scratch)
+    site.backup()
+    segments = []
+
+    def work(region):
+        for _ in range(3):
+            site.cluster.sql("select pg_logical_emit_message(false, 'region', %s)", region)
+            segments.append(site.cluster.switch_wal(archived=True))
+
+    part(site, work)
+    for gone in segments[:2]:
+        for path in site.places["west"].rglob(keys.stored(f"{gone}.zst")):
+            path.unlink()
+        before = objects(site.places["west"])
+        done = site.pgvigil.run("verify", "--repository", "west", "--repair", check=4)
+        assert "have different files of the name" in done.stdout + done.stderr, done.describe()
+        assert objects(site.places["west"]) == before
+
+
 def test_another_server_comes_back_after_the_restore(scratch):
     """Out of reach of the restore, so not compared; recovery must not go on with its WAL, which here links up."""
     site = make(scratch, settings={"autovacuum": "off", "full_page_writes": "off", "bgwriter_lru_maxpages": 0})
