@@ -19,9 +19,9 @@
 bool wal_agreement_check(const struct wal_union *all, const struct history *history,
                          uint64_t from_lsn, uint64_t to_lsn, struct error *err);
 
-/* Is this segment the same in both? Errors and doubts as above. */
-bool wal_agreement_check_segment(struct repository *one, struct repository *other,
-                                 const char *segment, struct error *err);
+/* Is this segment, or history file, the same in both? Errors and doubts as above. */
+bool wal_agreement_check_file(struct repository *one, struct repository *other, const char *file,
+                              struct error *err);
 
 /* `other` has this segment, `one` does not (yet): is it of the server whose WAL `one` has before it? Compares
  * the segment before. Of other files there is nothing to be said. */

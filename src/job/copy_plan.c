@@ -64,10 +64,10 @@ static bool is_wanted_wal(const struct copy_plan *plan, const char *name)
 }
 
 /* Are they of one server? */
-static bool compare_segments(struct repository *from, struct repository *to, const char *segment,
-                             struct copy_plan *plan, struct error *err)
+static bool compare_files(struct repository *from, struct repository *to, const char *file,
+                          struct copy_plan *plan, struct error *err)
 {
-    if (plan->parted.code != ERROR_NONE || wal_agreement_check_segment(to, from, segment, err))
+    if (plan->parted.code != ERROR_NONE || wal_agreement_check_file(to, from, file, err))
         return true;
     if (err->code != ERROR_INTEGRITY)
         return false;
@@ -83,11 +83,12 @@ static bool compare_segments(struct repository *from, struct repository *to, con
 /* A walk along the segments of the source. */
 struct seam {
     uint32_t timeline;
-    char shared[WAL_NAME_SIZE]; /* the last segment of the timeline that both have; "": none */
-    bool lacked;                /* behind that, the target lacks some */
+    char
+        shared[WAL_NAME_SIZE]; /* the timeline's last segment that both have, or its history file */
+    bool lacked;               /* behind that, the target lacks some */
 };
 
-/* Which segment is to be compared, if any: those that both have beside such as the target is to get. */
+/* Which file is to be compared, if any: what both have beside segments that the target is to get. */
 static const char *find_seam(struct seam *seam, const char *name, bool there)
 {
     char file[WAL_NAME_SIZE];
@@ -98,14 +99,14 @@ static const char *find_seam(struct seam *seam, const char *name, bool there)
         return NULL;
     if (parsed.timeline != seam->timeline) {
         seam->timeline = parsed.timeline;
-        seam->shared[0] = '\0';
+        wal_history_name(parsed.timeline, seam->shared);
         seam->lacked = false;
     }
     compare = there == seam->lacked;
     seam->lacked = !there;
     if (there)
         memcpy(seam->shared, file, sizeof(file));
-    return compare && seam->shared[0] != '\0' ? seam->shared : NULL;
+    return compare ? seam->shared : NULL;
 }
 
 /* The WAL files are told apart by name alone: the same one may be compressed in different ways. */
@@ -117,12 +118,12 @@ static bool compare_wal(struct repository *from, struct repository *to,
 
     for (size_t i = 0; i < here->count; i++) {
         const bool has = has_object(there, here->names[i]);
-        const char *shared;
+        const char *beside;
 
         if (!has && !is_wanted_wal(plan, here->names[i]))
             continue;
-        shared = find_seam(&seam, here->names[i], has);
-        if (shared && !compare_segments(from, to, shared, plan, err))
+        beside = find_seam(&seam, here->names[i], has);
+        if (beside && !compare_files(from, to, beside, plan, err))
             return false;
         if (has)
             continue;
@@ -183,7 +184,7 @@ static bool compare_last(struct repository *from, struct repository *to,
 
     wal_segment_name(info->timeline, (info->stop_lsn - 1) / info->wal_segment_size,
                      info->wal_segment_size, file);
-    return compare_segments(from, to, file, plan, err);
+    return compare_files(from, to, file, plan, err);
 }
 
 static bool is_wanted_backup(const struct copy_plan *plan, const struct backup_info *info)

@@ -124,8 +124,8 @@ static bool check_neighbours(const struct repairing *repairing, struct repositor
         return true;
     wal_segment_name(timeline, first > 0 ? first - 1 : 0, size, before);
     wal_segment_name(timeline, first + finding->count, size, behind);
-    return (first == 0 || wal_agreement_check_segment(walk->repository, sibling, before, err)) &&
-           wal_agreement_check_segment(walk->repository, sibling, behind, err);
+    return (first == 0 || wal_agreement_check_file(walk->repository, sibling, before, err)) &&
+           wal_agreement_check_file(walk->repository, sibling, behind, err);
 }
 
 /* True when it is back; else the reason is that of the first sibling that has such an object. */

@@ -174,8 +174,8 @@ static bool debt_is_parted(struct repository_set *set, size_t member, const char
         return false;
     for (size_t i = 0; i < set->count; i++)
         if (i != member && repository_set_has(set, i) &&
-            !wal_agreement_check_segment(set->members[member].repository,
-                                         set->members[i].repository, file, &err) &&
+            !wal_agreement_check_file(set->members[member].repository, set->members[i].repository,
+                                      file, &err) &&
             err.code == ERROR_INTEGRITY) {
             *why = err;
             error_hint(

@@ -74,31 +74,34 @@ static bool pass_over(struct error *err)
 }
 
 /* *known is false where it cannot be told. */
-static bool read_trailer(struct repository *repository, const char *object, struct trailer *trailer,
+static bool read_trailer(struct repository *repository, const char *file, struct trailer *trailer,
                          bool *known, struct error *err)
 {
+    char object[LAYOUT_NAME_SIZE];
+    struct wal_name name;
+
+    wal_parse_name(file, &name);
+    layout_wal_file(&name, file, NULL, object);
     *known = !atomic_load(&repository->was_silent) &&
-             object_trailer(repository, object, TRAILER_WAL, trailer, err);
+             object_trailer(repository, object, wal_source_kind(name.kind), trailer, err);
     return *known || err->code == ERROR_NONE || pass_over(err);
 }
 
 /* *known is false where one of them cannot tell. */
-static bool compare(const struct pair *pair, const char *segment, bool *known, struct error *err)
+static bool compare(const struct pair *pair, const char *file, bool *known, struct error *err)
 {
-    char object[LAYOUT_NAME_SIZE];
     struct trailer ours, theirs;
 
-    layout_wal_segment(segment, object);
-    if (!read_trailer(pair->one->repository, object, &ours, known, err))
+    if (!read_trailer(pair->one->repository, file, &ours, known, err))
         return false;
     if (!*known)
         return true;
-    if (!read_trailer(pair->other->repository, object, &theirs, known, err))
+    if (!read_trailer(pair->other->repository, file, &theirs, known, err))
         return false;
     return !*known ||
            (ours.raw_length == theirs.raw_length &&
             memcmp(ours.raw_sha256, theirs.raw_sha256, DIGEST_SHA256_SIZE) == 0) ||
-           refuse(pair, segment, err);
+           refuse(pair, file, err);
 }
 
 static bool compare_timeline(struct pair *pair, struct error *err)
@@ -217,14 +220,14 @@ bool wal_agreement_check(const struct wal_union *all, const struct history *hist
     return true;
 }
 
-bool wal_agreement_check_segment(struct repository *one, struct repository *other,
-                                 const char *segment, struct error *err)
+bool wal_agreement_check_file(struct repository *one, struct repository *other, const char *file,
+                              struct error *err)
 {
     const struct wal_union_member members[] = {{.repository = one}, {.repository = other}};
     const struct pair pair = {.one = &members[0], .other = &members[1]};
     bool known;
 
-    return compare(&pair, segment, &known, err);
+    return compare(&pair, file, &known, err);
 }
 
 bool wal_agreement_check_seam(struct repository *one, struct repository *other,
@@ -237,7 +240,7 @@ bool wal_agreement_check_seam(struct repository *one, struct repository *other,
     if (segment->kind != WAL_SEGMENT || (number = wal_segment_number(segment, segment_size)) == 0)
         return true;
     wal_segment_name(segment->timeline, number - 1, segment_size, before);
-    return wal_agreement_check_segment(one, other, before, err);
+    return wal_agreement_check_file(one, other, before, err);
 }
 
 /* It may have been recycled while it was read: then it is another file by now. */
@@ -272,12 +275,11 @@ bool wal_agreement_is_other(struct repository *repository, const char *segment, 
                             bool *other, struct error *err)
 {
     unsigned char sha256[DIGEST_SHA256_SIZE];
-    char object[LAYOUT_NAME_SIZE];
     struct trailer trailer;
     bool known;
 
     *other = false;
-    if (!read_trailer(repository, layout_wal_segment(segment, object), &trailer, &known, err))
+    if (!read_trailer(repository, segment, &trailer, &known, err))
         return false;
     if (!known)
         return true;

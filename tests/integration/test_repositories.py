@@ -623,6 +623,30 @@ def test_a_backup_is_not_copied_to_another_servers_wal(scratch):
     assert listed(site, "west") == [first] and len(listed(site, "east")) == 2
 
 
+def test_two_servers_that_took_up_one_timeline(scratch):
+    """Promoted at different points, each archives into its own region; no segment of the timeline is in both."""
+    site = make(scratch)
+    site.backup()
+    points = []
+    for _ in range(3):
+        points.append(site.cluster.restore_point(f"point {len(points)}"))
+        site.cluster.switch_wal(archived=True)
+    site.cluster.stop()
+    for region, other, point in (("west", "east", 0), ("east", "west", 2)):
+        hide(site.places[other])
+        server = site.restore(f"of-{region}", "--take-over", "--without", other, "--target-lsn", format_lsn(points[point]))
+        server.switch_wal(archived=True)
+        server.stop()
+        show(site.places[other])
+        forget_outages(site)
+        run(["rm", "-rf", site.state_dir / "debt", site.state_dir / "history"])
+    before = {name: objects(site.places[name]) for name in site.places}
+    assert_says(site.pgvigil.run("copy", check=4), 'different files of the name "00000002.history"', "nothing is copied")
+    assert {name: objects(site.places[name]) for name in site.places} == before
+    done = site.pgvigil.run("restore", "--to", scratch.path / "refused", check=4)
+    assert_says(done, 'different files of the name "00000002.history"')
+
+
 def test_repair_takes_nothing_of_another_server(scratch):
     """What is missing is there under its name, between segments of other WAL."""
     site = make(scratch)
