@@ -3,6 +3,10 @@
  *
  * src/backend/access/transam/timeline.c. A history lists the ancestors of a timeline, oldest first,
  * each with the LSN at which the next one left it.
+ *
+ * In the file these may go back: whoever recovers along timeline 2 to a moment before it began gets a timeline 3 whose
+ * file says "1 <where 2 began>, 2 <that moment>". Of timeline 1 only what lies before that moment counts then, and
+ * of timeline 2 nothing: here each LSN is the least of those from its line on, so that they never go back.
  */
 #ifndef PGVIGIL_HISTORY_H
 #define PGVIGIL_HISTORY_H

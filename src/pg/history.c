@@ -62,17 +62,20 @@ static bool take_lsn(const char **at, const char *end, uint64_t *lsn)
     return wal_parse_lsn(text, lsn);
 }
 
+/* Nothing behind where a descendant was left is on the way: see history.h. */
 static void add_entry(struct parser *parser, uint32_t timeline, uint64_t switch_lsn)
 {
     struct history *history = parser->history;
 
+    for (size_t i = history->count; i > 0 && history->entries[i - 1].switch_lsn > switch_lsn; i--) {
+        history->entries[i - 1].switch_lsn = switch_lsn;
+    }
     history->entries =
         mem_grow(history->entries, history->count, &parser->capacity, sizeof history->entries[0]);
     history->entries[history->count++] =
         (struct history_entry){.timeline = timeline, .switch_lsn = switch_lsn};
 }
 
-/* A timeline begins where its parent ended, so neither numbers nor positions can go back. */
 static bool check_order(const struct parser *parser, uint32_t timeline, uint64_t switch_lsn,
                         struct error *err)
 {
@@ -86,8 +89,8 @@ static bool check_order(const struct parser *parser, uint32_t timeline, uint64_t
     if (timeline >= history->timeline) {
         return malformed(parser, "an ancestor must have a smaller number", err);
     }
-    if (before && (timeline <= before->timeline || switch_lsn < before->switch_lsn)) {
-        return malformed(parser, "timelines and positions must ascend", err);
+    if (before && timeline <= before->timeline) {
+        return malformed(parser, "timelines must ascend", err);
     }
     return true;
 }

@@ -155,6 +155,38 @@ def test_without_the_segment_where_the_new_timeline_begins(fork):
             away.rename(path)
 
 
+def test_going_back_before_the_fork(scratch):
+    """Of the newest timeline, as by default. PostgreSQL's history of the next one does not ascend."""
+    fork = Fork(scratch)
+    site, target = fork.site, [c for c in fork.after if c.lsn < fork.fork.lsn][-5]
+    third = site.restore("third", "--take-over", "--target-lsn", format_lsn(target.lsn))
+    (first, second) = (line.split()[1] for line in (third.data / "pg_wal/00000003.history").read_text().splitlines()
+                       if line)
+    assert parse_lsn(first) > parse_lsn(second)
+    third.sql("create table backed ()")
+    later = fork.later.attach(third)
+    with later.running():
+        later.wait(30)
+    third.switch_wal()
+    oracle = site.oracle(fork.ledger, timeline=3)
+
+    restored = site.restore("again")
+    assert restored.scalar("select to_regclass('backed') is not null") and not forked(restored)
+    assert set(later.acked) <= visible_xids(restored) <= set(later.acked) | {c.xid for c in fork.old.commits
+                                                                             if c.lsn <= target.lsn}
+    assert_restored(restored, oracle.expect(start=restored.backup_start))
+    restored.stop()
+    for number, timeline in enumerate((fork.old, fork.new), 1):
+        restore_checked(site, timeline, None, f"still-{number}", "--target-timeline", number)
+
+    site.write_config({"cluster": {"pgdata": third.data, "conninfo": third.conninfo}})
+    site.backup()
+    site.pgvigil.run("check")
+    site.pgvigil.run("verify")
+    assert "gap" not in site.pgvigil.run("list").stdout
+    third.stop()
+
+
 # -- gaps -----------------------------------------------------------------------------------------------------------
 
 @pytest.fixture

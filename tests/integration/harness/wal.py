@@ -52,7 +52,9 @@ def read_history(directory, timeline):
     if not path.exists():
         raise HarnessError(f"no history file {path}")
     lines = [line.split("#")[0].split() for line in path.read_text().splitlines()]
-    return [(int(words[0]), parse_lsn(words[1])) for words in lines if words]
+    found = [(int(words[0]), parse_lsn(words[1])) for words in lines if words]
+    # A timeline may have been left for its child before where its parent had been left for it.
+    return [(number, min(lsn for _, lsn in found[i:])) for i, (number, _) in enumerate(found)]
 
 
 @dataclass

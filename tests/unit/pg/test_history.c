@@ -58,6 +58,28 @@ START_TEST(test_ancestors)
 }
 END_TEST
 
+/* Recovery along timeline 5 went back to before timelines 4 and 5 began. */
+START_TEST(test_going_back)
+{
+    static const char text[] = "1\t0/100\n2\t0/300\n4\t0/500\n5\t0/200\n6\t0/400\n";
+    struct error err = ERROR_INIT;
+    struct history history;
+
+    ck_assert_msg(parse(7, text, &history, &err), "%s", err.message);
+    ck_assert_uint_eq(history.count, 6);
+    ck_assert_uint_eq(history_switch_lsn(&history, 1), 0x100);
+    ck_assert_uint_eq(history_switch_lsn(&history, 2), 0x200);
+    ck_assert_uint_eq(history_switch_lsn(&history, 4), 0x200);
+    ck_assert_uint_eq(history_switch_lsn(&history, 5), 0x200);
+    ck_assert_uint_eq(history_switch_lsn(&history, 6), 0x400);
+    ck_assert_uint_eq(history_timeline_at(&history, 0xFF), 1);
+    ck_assert_uint_eq(history_timeline_at(&history, 0x1FF), 2);
+    ck_assert_uint_eq(history_timeline_at(&history, 0x200), 6);
+    ck_assert_uint_eq(history_timeline_at(&history, 0x400), 7);
+    history_free(&history);
+}
+END_TEST
+
 START_TEST(test_malformed)
 {
     static const char *const texts[] = {
@@ -75,7 +97,6 @@ START_TEST(test_malformed)
         "1\t0/0\tx\n",
         "2\t0/1\n1\t0/2\n",
         "1\t0/1\n1\t0/2\n",
-        "1\t0/2\n2\t0/1\n",
         "4294967297\t0/1\tx\n",
         "-1\t0/1\tx\n",
         "99999999999999999999999\t0/1\tx\n",
@@ -116,7 +137,8 @@ Suite *history_suite(void)
 
     tcase_add_test(tests, test_first_timeline);
     tcase_add_test(tests, test_ancestors);
-    tcase_add_loop_test(tests, test_malformed, 0, 18);
+    tcase_add_test(tests, test_going_back);
+    tcase_add_loop_test(tests, test_malformed, 0, 17);
     tcase_add_test(tests, test_bytes);
     suite_add_tcase(suite, tests);
     return suite;
