@@ -97,17 +97,22 @@ static bool make(int wal, const char *name, int *fd, struct error *err)
     *fd = openat(wal, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
     if (*fd >= 0 && fstat(wal, &status) == 0 && fchmod(*fd, 0600 | (status.st_mode & 0040)) == 0)
         return true;
-    return error_set_errno(err, "could not make file \"" WAL "/%s\"", name);
+    error_set_errno(err, "could not make file \"" WAL "/%s\"", name);
+    if (*fd >= 0)
+        close(*fd);
+    return false;
 }
 
 static bool note(int wal, const struct restore_seam *seam, struct error *err)
 {
     char *name = mem_printf(STATUS "/%s" DONE, seam->file);
     int fd;
-    bool ok = make(wal, name, &fd, err) && files_write_fd(fd, name, NOTE, strlen(NOTE), err);
+    bool ok = make(wal, name, &fd, err);
 
-    if (fd >= 0)
+    if (ok) {
+        ok = files_write_fd(fd, name, NOTE, strlen(NOTE), err);
         close(fd);
+    }
     free(name);
     return ok;
 }
