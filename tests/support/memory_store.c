@@ -318,9 +318,13 @@ struct store *memory_store_new(void)
     return &store->base;
 }
 
-void memory_store_fail(struct store *store, int count)
+void memory_store_fail(struct store *base, int count)
 {
-    memory_store(store)->failures = count;
+    struct memory_store *store = memory_store(base);
+
+    pthread_mutex_lock(&store->lock);
+    store->failures = count;
+    pthread_mutex_unlock(&store->lock);
 }
 
 void memory_store_lose_answer(struct store *store)
