@@ -9,6 +9,8 @@
 #include "pgvigil/mem.h"
 
 #define DIGEST_PART ((size_t)256 * 1024)
+/* Of two files that are written anew the first may be read before the second is. */
+#define KEYS_TRIED 3
 
 static const char *first_of(const char *a, const char *b, const char *c)
 {
@@ -248,20 +250,18 @@ bool s3_request_send(struct s3_bucket *bucket, const struct s3_request *request,
                      struct http_response *response, struct error *err)
 {
     struct s3_keys keys;
+    bool ok, again;
+    int tries = 0;
 
     *response = (struct http_response){.status = 0};
-    if (!s3_credentials_get(bucket->credentials, &keys, err))
-        return false;
-    bool ok = send_once(bucket, request, &keys, response, err);
-    bool again = ok && is_refused(response) && s3_credentials_renew(bucket->credentials, &keys);
-
-    s3_credentials_free_keys(&keys);
-    if (!again)
-        return ok;
-    http_response_free(response);
-    if (!s3_credentials_get(bucket->credentials, &keys, err))
-        return false;
-    ok = send_once(bucket, request, &keys, response, err);
-    s3_credentials_free_keys(&keys);
+    do {
+        http_response_free(response);
+        if (!s3_credentials_get(bucket->credentials, &keys, err))
+            return false;
+        ok = send_once(bucket, request, &keys, response, err);
+        again = ok && ++tries < KEYS_TRIED && is_refused(response) &&
+                s3_credentials_renew(bucket->credentials, &keys);
+        s3_credentials_free_keys(&keys);
+    } while (again);
     return ok;
 }

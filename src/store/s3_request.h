@@ -38,7 +38,7 @@ bool s3_request_open_bucket(const struct config_repository *settings, const char
                             struct s3_bucket *bucket, struct error *err);
 void s3_request_close_bucket(struct s3_bucket *bucket);
 
-/* As http_perform. With credentials that have just expired, once more with fresh ones. */
+/* As http_perform. With credentials that are refused, again with others, as long as there are any. */
 bool s3_request_send(struct s3_bucket *bucket, const struct s3_request *request,
                      struct http_response *response, struct error *err);
 

@@ -209,18 +209,25 @@ def test_files_are_read_again(copying, scratch):
     """Somebody writes the files anew while a command runs."""
     files = {"access_key_id_file": scratch.path / "id", "secret_access_key_file": scratch.path / "secret"}
 
-    def write(keys):
-        for path, value in zip(files.values(), (keys["id"], keys["secret"])):
-            write_file(path.with_suffix(".new"), value + "\n").rename(path)
+    def write(keys, *names):
+        for name in names or files:
+            value = keys["secret" if "secret" in name else "id"]
+            write_file(files[name].with_suffix(".new"), value + "\n").rename(files[name])
 
-    def rotate(exchange):
-        write(ALICE)
+    def begin(exchange):
+        write(ALICE, "access_key_id_file")
+        copying.proxy.on("*", "", end, times=None)
+        end(exchange)
+
+    def end(exchange):
+        """Who has read the files between the two writes is refused once more."""
+        if exchange.signer == ALICE["id"]:
+            write(ALICE, "secret_access_key_file")
         expired(BOB["id"])(exchange)
 
     write(BOB)
     copying.write_config({"repository there": {**NONE, **files}})
-    copying.proxy.on("*", "", rotate, skip=9)
-    copying.proxy.on("*", "", expired(BOB["id"]), times=None, skip=9)
+    copying.proxy.on("PUT", "/wal/", begin)
     copying.pgvigil.run("copy", env=NOWHERE)
     assert signers(copying.proxy)[-1] == ALICE["id"]
     # Nobody writes others.
