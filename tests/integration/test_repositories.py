@@ -457,7 +457,7 @@ def test_restore_takes_what_is_whole(scratch, part, how):
     done = site.pgvigil.run("restore", "--to", data)
     assert 'repository "east" had it' in done.stderr
     restored = scratch.adopt(data, "r")
-    restored.start()
+    wait_recovery(restored.start(wait=False))
     assert restored.scalar("select count(*) from t") == 5000
     # From that one alone it is refused, and says so.
     assert "west" in site.pgvigil.run("restore", "--to", scratch.path / "alone", "--repository", "west",
@@ -712,7 +712,7 @@ def test_restore_where_only_another_has_a_backup(scratch):
     def restore(name, *args):
         done = site.pgvigil.run("restore", "--to", scratch.path / name, *args)
         restored = scratch.adopt(scratch.path / name, name)
-        restored.start()
+        wait_recovery(restored.start(wait=False))
         assert sorted(restored.sql("select i from t")) == [(1,), (2,)]
         restored.stop()
         assert " had it" not in done.stderr
@@ -753,7 +753,7 @@ def test_restore_beside_another_cluster_of_the_name(scratch):
         one.cluster.stop()
     done = site.pgvigil.run("restore", "--to", scratch.path / "restored")
     restored = scratch.adopt(scratch.path / "restored", "restored")
-    restored.start()
+    wait_recovery(restored.start(wait=False))
     assert restored.scalar("select i from t") == 1
     restored.stop()
     # Which it may have become, while the first repository was out of reach.

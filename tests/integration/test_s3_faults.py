@@ -14,7 +14,7 @@ import time
 
 import pytest
 from backup_tools import assert_says
-from harness import compare_directories, s3
+from harness import compare_directories, s3, wait_recovery
 from harness.proxy import (FaultProxy, answer, corrupt, corrupt_request, drip, lost_answer, reset, slow, stall, truncate,
                            wrong_etag)
 from test_s3 import make, segment_file
@@ -82,7 +82,7 @@ def test_bad_weather(west, scratch):
     for other in ("storm", "later-on"):
         assert not [line for line in compare_directories(scratch.path / "calm", scratch.path / other)
                     if not line.startswith(("postgresql.auto.conf", "backup_manifest"))]
-    restored = scratch.adopt(scratch.path / "storm", "storm").start()
+    restored = wait_recovery(scratch.adopt(scratch.path / "storm", "storm").start(wait=False))
     assert restored.scalar("select count(*) from t") == 20000
 
 
