@@ -12,6 +12,7 @@
 #include "job/restore_delta.h"
 #include "job/restore_instead.h"
 #include "job/restore_manifest.h"
+#include "job/restore_newer.h"
 #include "job/restore_place.h"
 #include "job/restore_plan.h"
 #include "job/restore_repositories.h"
@@ -170,6 +171,8 @@ static bool prepare(struct restoring *restoring, struct error *err)
     warn_of_damage(backup);
     note_runs(restoring);
     warn_of_mark(restoring);
+    restore_newer_warn(restoring->repository, restoring->request, &restoring->choice,
+                       restoring->jobs);
     return fetch_manifest(restoring, err) &&
            refs_fetch(restoring->repository, backup->run, backup->refs_sha256, &restoring->refs,
                       err) &&

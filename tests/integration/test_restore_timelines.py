@@ -117,6 +117,32 @@ def test_a_new_timeline_without_a_transaction(fork):
             away.rename(path)
 
 
+def test_the_newest_timeline_is_a_forgotten_trial(site):
+    """It has the highest number, but the cluster goes on on the one that it was taken from."""
+    site.backup()
+    site.cluster.sql("create table t (i int)")
+    mark = site.cluster.restore_point("mark")
+    site.cluster.sql("insert into t values (1)")
+    site.cluster.switch_wal(archived=True)
+    trial = site.restore("trial", "--take-over", "--target-lsn", format_lsn(mark))
+    trial.sql("create table trial ()")
+    trial.switch_wal()
+    trial.stop()
+
+    def restore(name, *args):
+        done = site.pgvigil.run("restore", "--to", site.scratch.path / name, *args)
+        return done.stderr
+
+    assert "was written until" not in restore("before")
+    site.cluster.sql("insert into t values (2)")
+    site.cluster.switch_wal(archived=True)
+    site.cluster.stop()
+    told = restore("after")
+    assert "timeline 1 was written until" in told and "--target-timeline 1 restores that" in told, told
+    assert "was written until" not in restore("moment", "--target-name", "mark")
+    assert "was written until" not in restore("asked-for", "--target-timeline", "1")
+
+
 def test_a_target_before_the_fork_from_either(fork):
     target = [c for c in fork.old.commits if c.lsn < fork.fork.lsn][-3]
     for timeline, oracle in (("1", fork.old), ("2", fork.new)):
