@@ -12,7 +12,7 @@
 #include <stddef.h>
 
 #include "pgvigil/repository_set.h"
-#include "pgvigil/wal.h"
+#include "pgvigil/wal_archive.h"
 
 /* Durably. `object` is relative to the cluster. */
 bool debt_note(const struct config *config, const char *repository, uint64_t system_identifier,
@@ -32,9 +32,10 @@ bool debt_review(const struct config *config, const char *repository, uint64_t s
  * that name (wal_agreement.h): then this member gets nothing behind it. err is that of the first one. */
 bool debt_pay(struct repository_set *set, size_t most, size_t *paid, struct error *err);
 
-/* Before a segment is stored in this member: ERROR_INTEGRITY if it is owed the oldest of the timeline, or the one
- * before, and another server has archived there under that name. What cannot be told is not so. */
-bool debt_check_parted(struct repository_set *set, size_t member, const struct wal_name *segment,
-                       uint32_t segment_size, struct error *err);
+/* Before a segment is stored in this member: ERROR_INTEGRITY if another server has archived there under the name
+ * of the oldest that it is owed of the timeline, or of the one before this, by what the other members have or lies
+ * beside this file. What cannot be told is not so. */
+bool debt_check_parted(struct repository_set *set, size_t member, const struct wal_source *segment,
+                       struct error *err);
 
 #endif

@@ -162,6 +162,16 @@ struct debt_paying {
     struct error failure; /* of the first that could not be paid; ERROR_NONE: none */
 };
 
+static bool debt_hint_parted(const struct repository_set *set, size_t member, struct error *why)
+{
+    return error_hint(
+        why,
+        "nothing is stored behind it in \"%s\", as that would make one WAL of two: find out which "
+        "of "
+        "the two the database needs, and move the other's WAL files away, from that one on",
+        set->members[member].config->name);
+}
+
 /* Has another server archived under this name? What comes behind it would go on from that one's WAL. */
 static bool debt_is_parted(struct repository_set *set, size_t member, const char *object,
                            struct error *why)
@@ -178,15 +188,36 @@ static bool debt_is_parted(struct repository_set *set, size_t member, const char
                                       file, &err) &&
             err.code == ERROR_INTEGRITY) {
             *why = err;
-            error_hint(
-                why,
-                "nothing is stored behind it in \"%s\", as that would make one WAL of two: find "
-                "out which of the two the database needs, and move the other's WAL files away, "
-                "from that one on",
-                set->members[member].config->name);
+            debt_hint_parted(set, member, why);
             return true;
         }
     return false;
+}
+
+/* The same by what lies beside `path`, for when nobody else can be asked. */
+static bool debt_is_parted_here(struct repository_set *set, size_t member, const char *object,
+                                const char *path, struct error *why)
+{
+    const char *slash = strrchr(path, '/');
+    struct error ignored = ERROR_INIT;
+    char file[WAL_NAME_SIZE];
+    struct wal_name parsed;
+    bool other = false;
+
+    if (!layout_parse_wal(object, file, &parsed) || parsed.kind != WAL_SEGMENT)
+        return false;
+
+    char *here = mem_printf("%.*s%s", slash ? (int)(slash + 1 - path) : 0, path, file);
+
+    if (wal_agreement_is_other(set->members[member].repository, file, here, &other, &ignored) &&
+        other) {
+        error_set(why, ERROR_INTEGRITY,
+                  "repository \"%s\" has a different file of the name \"%s\" than this server",
+                  set->members[member].config->name, file);
+        debt_hint_parted(set, member, why);
+    }
+    free(here);
+    return other;
 }
 
 /* One after the other: each counts by itself, and one whose copies are damaged keeps no other back. False: there
@@ -291,17 +322,18 @@ bool debt_pay(struct repository_set *set, size_t most, size_t *paid, struct erro
     return false;
 }
 
-bool debt_check_parted(struct repository_set *set, size_t member, const struct wal_name *segment,
-                       uint32_t segment_size, struct error *err)
+bool debt_check_parted(struct repository_set *set, size_t member, const struct wal_source *segment,
+                       struct error *err)
 {
-    const uint64_t number = wal_segment_number(segment, segment_size);
+    const uint32_t segment_size = (uint32_t)segment->length, id = segment->name.timeline;
+    const uint64_t number = wal_segment_number(&segment->name, segment_size);
     char *directory = debt_directory(set->config, set->members[member].config->name);
     char file[WAL_NAME_SIZE], before[LAYOUT_NAME_SIZE], timeline[LAYOUT_NAME_SIZE];
     struct debt_objects owed = {.names = NULL};
     bool oldest = true, parted = false;
 
-    layout_wal_timeline(segment->timeline, timeline);
-    wal_segment_name(segment->timeline, number > 0 ? number - 1 : 0, segment_size, file);
+    layout_wal_timeline(id, timeline);
+    wal_segment_name(id, number > 0 ? number - 1 : 0, segment_size, file);
     layout_wal_segment(file, before);
     if (!debt_list(directory, set->members[member].repository->system_identifier, &owed, err))
         error_clear(err);
@@ -311,7 +343,8 @@ bool debt_check_parted(struct repository_set *set, size_t member, const struct w
         if (strncmp(object, timeline, strlen(timeline)) != 0)
             continue;
         if (oldest || strcmp(object, before) == 0)
-            parted = debt_is_parted(set, member, object, err);
+            parted = debt_is_parted(set, member, object, err) ||
+                     debt_is_parted_here(set, member, object, segment->path, err);
         oldest = false;
     }
     debt_free(&owed);

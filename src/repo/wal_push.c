@@ -255,8 +255,7 @@ static bool push_check_owed(struct repository_set *set, const struct push *push,
                             const bool *lacking, struct error *err)
 {
     for (size_t i = 0; push->kind == TRAILER_WAL && i < set->count; i++)
-        if (lacking[i] &&
-            !debt_check_parted(set, i, &push->source->name, (uint32_t)push->source->length, err))
+        if (lacking[i] && !debt_check_parted(set, i, push->source, err))
             return false;
     return true;
 }

@@ -309,7 +309,7 @@ START_TEST(nothing_goes_behind_another_servers_wal)
 {
     static const char another[] = "different files of the name \"00000001000000000000000";
     char *place = mem_printf("%s/r2", root), *away = mem_printf("%s/away", root);
-    char *wal = mem_printf("%s/main", place);
+    char *wal = mem_printf("%s/main", place), *other = mem_printf("%s/r1", root);
     struct repository_set set;
     size_t owed, paid;
 
@@ -333,12 +333,20 @@ START_TEST(nothing_goes_behind_another_servers_wal)
     ck_assert(!ship_number(8));
     ck_refused(ERROR_INTEGRITY, another);
     ck_assert(!is_in(0, "000000010000000000000008") && !is_in(1, "000000010000000000000008"));
+    /* Nor where nobody else can be asked. */
+    ck_assert_int_eq(rename(other, away), 0);
+    ck_assert(!ship_number(8));
+    ck_refused(ERROR_INTEGRITY,
+               "\"r2\" has a different file of the name \"000000010000000000000005\"");
+    ck_assert_int_eq(rename(away, other), 0);
+    outage_end(config, "r1");
     /* Once that is cleared away all goes on. */
     ck_assert(files_remove_tree(wal, &err));
     ck_assert_msg(ship_number(8), "%s", err.message);
     ck_assert(is_in(1, "000000010000000000000007") && is_in(1, "000000010000000000000008"));
     ck_assert(debt_count(config, "r2", &owed, &err));
     ck_assert_uint_eq(owed, 0);
+    free(other);
     free(wal);
     free(place);
     free(away);
