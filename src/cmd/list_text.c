@@ -245,12 +245,12 @@ static void print_lag(const struct lag *lag, struct buffer *out)
         buffer_append_string(out, "\n  Level with the others\n");
         return;
     }
-    buffer_append_format(out,
-                         "\n  Behind \"%s\" by %" PRIu64 " objects (%s; %" PRIu64
-                         " backup%s and %" PRIu64 " WAL file%s among them)",
-                         lag->ahead, lag->objects, units_format_size(lag->bytes, size),
-                         lag->backups, lag->backups == 1 ? "" : "s", lag->wal_files,
-                         lag->wal_files == 1 ? "" : "s");
+    buffer_append_format(
+        out,
+        "\n  Behind \"%s\" by %" PRIu64 " object%s (%s; %" PRIu64 " backup%s and %" PRIu64
+        " WAL file%s among them)",
+        lag->ahead, lag->objects, lag->objects == 1 ? "" : "s", units_format_size(lag->bytes, size),
+        lag->backups, lag->backups == 1 ? "" : "s", lag->wal_files, lag->wal_files == 1 ? "" : "s");
     if (lag->time < 0)
         buffer_append_string(out, ", and nothing can be restored from here\n");
     else
