@@ -16,6 +16,7 @@ struct question {
     const char *where; /* the WAL is */
     const struct backup_info *backup;
     const struct restore_request *request;
+    uint32_t newest_timeline;
     struct wal_scan_reach reach;
     uint64_t limit; /* the WAL is whole up to here */
 };
@@ -99,11 +100,35 @@ static bool goes_on(const struct newest *newest)
                                     newest->record.record.lsn > newest->transaction.record.lsn);
 }
 
-/* Recovery to a time stops at a transaction only. */
-static bool refuse_quiet(const struct question *question, const struct newest *newest,
-                         struct error *err)
+/* The last segment of a timeline is in the archive only when it is full, or its server was told to. */
+static bool hint_more(const struct question *question, struct error *err)
 {
-    char target[RESTORE_TARGET_TEXT_SIZE], name[WAL_NAME_SIZE], run[CLOCK_COMPACT_SIZE];
+    const uint32_t wanted = question->request->timeline;
+    char name[WAL_NAME_SIZE];
+
+    missing_name(question, name);
+    if (wanted != 0 && wanted < question->newest_timeline)
+        return error_hint(
+            err,
+            "timeline %" PRIu32
+            " is not the newest: what more was written on it, from %s on, is in pg_wal"
+            " of the server that was on it (after restore --delta in"
+            " pg_wal/before-*): `%s archive-push` it, then run the restore again; if"
+            " there is no more, --target-timeline %" PRIu32
+            " without a target restores everything archived",
+            wanted, name, process_command(), wanted);
+    return error_hint(err,
+                      "`SELECT pg_switch_wal()` on the server archives what it has written since,"
+                      " from %s on: then run the restore again; if that server is gone, `%s"
+                      " archive-push` its last segments out of its pg_wal; if there is no more, a"
+                      " restore without a target restores everything archived",
+                      name, process_command());
+}
+
+/* Recovery to a time stops at a transaction only. */
+static void tell_quiet(const struct question *question, struct error *err)
+{
+    char target[RESTORE_TARGET_TEXT_SIZE];
     const bool inclusive = question->request->bound == RESTORE_INCLUSIVE;
 
     error_set(err, ERROR_NEGATIVE,
@@ -111,43 +136,29 @@ static bool refuse_quiet(const struct question *question, const struct newest *n
               " which recovery could stop",
               restore_target_text(question->request, target), question->where,
               inclusive ? "after" : "at or after");
-    tell_newest(question, newest, err);
-    missing_name(question, name);
-    if (newest->transaction.found)
-        return error_hint(err,
-                          "without a target everything archived is restored, which is the state of"
-                          " that moment unless the server wrote more: pg_switch_wal() archives what"
-                          " it has from %s on",
-                          name);
-    return error_hint(err,
-                      "`--backup %s --target immediate` restores the state of that moment unless"
-                      " the server wrote more: pg_switch_wal() archives what it has from %s on",
-                      layout_run_text(question->backup->run, run), name);
 }
 
 /* The archive ends before the target. */
 static bool refuse_end(const struct question *question, struct error *err)
 {
-    char target[RESTORE_TARGET_TEXT_SIZE], name[WAL_NAME_SIZE], now[CLOCK_TEXT_SIZE];
+    const int64_t now = clock_now();
+    const bool time = question->request->target == RESTORE_TIME;
+    const bool future = time && question->request->time > now;
+    char target[RESTORE_TARGET_TEXT_SIZE], text[CLOCK_TEXT_SIZE];
     struct newest newest;
 
     if (!find_newest(question, &newest, err))
         return false;
-    if (question->request->target == RESTORE_TIME && question->request->time <= clock_now() &&
-        goes_on(&newest))
-        return refuse_quiet(question, &newest, err);
-    error_set(err, ERROR_NEGATIVE, "cannot restore to %s: the WAL in %s ends before it",
-              restore_target_text(question->request, target), question->where);
+    if (time && !future && goes_on(&newest))
+        tell_quiet(question, err);
+    else
+        error_set(err, ERROR_NEGATIVE, "cannot restore to %s: the WAL in %s ends before it",
+                  restore_target_text(question->request, target), question->where);
     tell_newest(question, &newest, err);
-    if (question->request->target == RESTORE_TIME && question->request->time > clock_now())
+    if (future)
         return error_hint(err, "it is now %s; without a target everything archived is restored",
-                          clock_format_local(clock_now() / CLOCK_SECOND * CLOCK_SECOND, now));
-    error_hint(err,
-               "without a target everything archived is restored; a running server archives what it"
-               " has from %s on by pg_switch_wal(), and out of the pg_wal of a dead one"
-               " `%s archive-push` takes it",
-               missing_name(question, name), process_command());
-    return false;
+                          clock_format_local(now / CLOCK_SECOND * CLOCK_SECOND, text));
+    return hint_more(question, err);
 }
 
 static bool refuse_beyond(const struct question *question, struct error *err)
@@ -275,11 +286,15 @@ static bool check_name(const struct question *question, const struct wal_record 
     return error_hint(err, "--target-lsn %s means the last one", second);
 }
 
-bool restore_reach_check(struct wal_scan *scan, const char *where, const struct backup_info *backup,
-                         const struct restore_request *request, const struct wal_record *stop,
-                         struct error *err)
+bool restore_reach_check(struct wal_scan *scan, const char *where, uint32_t newest_timeline,
+                         const struct backup_info *backup, const struct restore_request *request,
+                         const struct wal_record *stop, struct error *err)
 {
-    struct question question = {.scan = scan, .where = where, .backup = backup, .request = request};
+    struct question question = {.scan = scan,
+                                .where = where,
+                                .backup = backup,
+                                .request = request,
+                                .newest_timeline = newest_timeline};
 
     wal_scan_reach(scan, backup->start_lsn, &question.reach);
     question.limit = question.reach.missing * wal_scan_segment_size(scan);

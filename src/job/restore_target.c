@@ -60,6 +60,7 @@ struct choosing {
     const struct restore_request *request;
     int jobs;
     struct catalog *catalog;
+    uint32_t newest_timeline;
     struct wal_scan *scan;
     const struct backup_info *backup;
     struct wal_scan_result stop; /* of a target by transaction or name */
@@ -156,7 +157,7 @@ static bool latest_timeline(const struct choosing *choosing, const uint32_t *tim
     }
 }
 
-static bool choose_timeline(const struct choosing *choosing, uint32_t *timeline, struct error *err)
+static bool choose_timeline(struct choosing *choosing, uint32_t *timeline, struct error *err)
 {
     const uint32_t wanted = choosing->request->timeline;
     uint32_t *timelines;
@@ -165,6 +166,7 @@ static bool choose_timeline(const struct choosing *choosing, uint32_t *timeline,
 
     if (!wal_union_timelines(choosing->repository, &timelines, &count, err))
         return false;
+    choosing->newest_timeline = next_timeline(choosing, timelines, count, UINT64_MAX);
     if (wanted == 0) {
         ok = latest_timeline(choosing, timelines, count, timeline, err);
     } else if (next_timeline(choosing, timelines, count, (uint64_t)wanted + 1) == wanted) {
@@ -383,8 +385,8 @@ static bool check_agreement(const struct choosing *choosing,
 static bool check_target(const struct choosing *choosing, struct error *err)
 {
     char *where = repository_ask_names(choosing->repository);
-    bool ok = restore_reach_check(choosing->scan, where, choosing->backup, choosing->request,
-                                  &choosing->stop.record, err);
+    bool ok = restore_reach_check(choosing->scan, where, choosing->newest_timeline,
+                                  choosing->backup, choosing->request, &choosing->stop.record, err);
     struct restore_fork fork = {.current = 0};
 
     free(where);

@@ -359,6 +359,51 @@ START_TEST(a_timeline_that_was_given_up)
 }
 END_TEST
 
+static void check_hint(const char *first, const char *second)
+{
+    const char *found;
+
+    ck_assert(!choose());
+    found = strstr(err.hint, first);
+    ck_assert_msg(found != NULL && strstr(found, second) != NULL, "%s", err.hint);
+}
+
+/* What the server did not archive yet comes first: without a target, that would be lost. */
+START_TEST(more_than_is_archived)
+{
+    const char *server = "`SELECT pg_switch_wal()` on the server archives what it has written "
+                         "since, from 000000010000000000000003 on: then run the restore again";
+    const char *last = "; if there is no more, a restore without a target";
+    uint64_t fork;
+
+    make_backup(1000, PAST);
+    store_wal();
+    request.target = RESTORE_TIME;
+    request.time = PAST + 5 * MINUTE;
+    check_hint(server, last);
+    start_wal(1, 3);
+    wal_builder_commit(&wal, 5, PAST + 3 * MINUTE);
+    fork = wal_builder_position(&wal);
+    wal_builder_filler(&wal, 100);
+    store_wal();
+    check_hint("SELECT pg_switch_wal()", last);
+    request.timeline = 1;
+    check_hint("from 000000010000000000000004 on", last);
+    ck_assert(strncmp(err.hint, "`SELECT", strlen("`SELECT")) == 0);
+    request.target = RESTORE_LSN;
+    request.lsn = UINT64_MAX;
+    check_hint("SELECT pg_switch_wal()", last);
+
+    store_fork(2, 1, fork);
+    check_hint("timeline 1 is not the newest", "pg_wal/before-*");
+    check_hint("from 000000010000000000000004 on",
+               "; if there is no more, --target-timeline 1 without a target");
+    ck_assert_msg(strstr(err.hint, "pg_switch_wal") == NULL, "%s", err.hint);
+    request.target = RESTORE_TIME;
+    check_hint("timeline 1 is not the newest", "--target-timeline 1 without a target");
+}
+END_TEST
+
 static void check_seam(size_t i, const char *file, const char *from, uint32_t bytes)
 {
     const struct restore_seam *seam = &choice.seams.seams[i];
@@ -417,6 +462,7 @@ Suite *restore_target_suite(void)
 
     tcase_add_checked_fixture(tests, set_up, tear_down);
     tcase_add_test(tests, two_clusters_of_one_name);
+    tcase_add_test(tests, more_than_is_archived);
     tcase_add_test(tests, nothing_there);
     tcase_add_test(tests, a_clock_that_was_wrong);
     tcase_add_test(tests, bounds_of_time);
