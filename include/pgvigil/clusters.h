@@ -15,4 +15,7 @@ bool clusters_identifiers(struct repository *repository, uint64_t **identifiers,
  * (not everybody may list all of a bucket), the error stays as it is. */
 bool clusters_hint(struct repository *repository, struct error *err);
 
+/* Of a repository that has nothing of the cluster: warns where it has of others, as above; true then. */
+bool clusters_doubt(struct repository *repository);
+
 #endif

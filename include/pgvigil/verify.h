@@ -90,6 +90,7 @@ struct verify_repository {
     struct error error;          /* why it was not read to its end; ERROR_NONE if it was */
     struct verify_cluster *clusters;
     size_t cluster_count;
+    bool doubted; /* nothing of this cluster is in it, but of others, as was warned of */
 };
 
 struct verify_result {

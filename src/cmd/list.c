@@ -227,17 +227,6 @@ static void log_incomplete(const struct survey_backup *backup, const struct erro
     log_error(LOG_ERROR, &err);
 }
 
-/* As with a mistyped name. */
-static void doubt_name(const struct list_repository *entry)
-{
-    struct error err = ERROR_INIT;
-
-    error_set(&err, ERROR_NOT_FOUND, "nothing of this cluster is in repository \"%s\"",
-              entry->config->name);
-    if (clusters_hint(entry->repository, &err))
-        log_error(LOG_WARNING, &err);
-}
-
 /* What verify found may have been mended since, by whom this host does not know. */
 static void log_damaged(const struct list_repository *entry, const struct known_damage *known,
                         uint64_t objects, const struct error *subject)
@@ -303,7 +292,7 @@ static int judge(const struct list *list)
             if (!judge_cluster(entry, j))
                 status = error_exit_code(ERROR_INTEGRITY);
         if (entry->error.code == ERROR_NONE && entry->count == 0)
-            doubt_name(entry);
+            clusters_doubt(entry->repository);
         if (entry->error.code != ERROR_NONE) {
             int failed = cmd_fail(&entry->error);
             status = status == 0 ? failed : status;

@@ -150,10 +150,29 @@ static int judge_repository(const struct verify_repository *repository, bool rep
     return cmd_fail(&err);
 }
 
-/* Damage outweighs a repository that could not be reached. */
-static int judge(const struct verify_result *result, bool repairable)
+/* Where there was nothing to verify, as under a mistyped name, nothing is proven. That the repositories are
+ * new is no reason to complain. */
+static int judge_name(const struct config *config, const struct verify_result *result)
 {
-    int status = 0;
+    struct error err = ERROR_INIT;
+    bool doubted = false;
+
+    for (size_t i = 0; i < result->repository_count; i++) {
+        if (result->repositories[i].cluster_count > 0)
+            return 0;
+        doubted = doubted || result->repositories[i].doubted;
+    }
+    if (!doubted)
+        return 0;
+    error_set(&err, ERROR_NOT_FOUND, "nothing was verified: there is nothing of cluster \"%s\"",
+              config->cluster_name);
+    return cmd_fail(&err);
+}
+
+/* Damage outweighs a repository that could not be reached, and that a name under which nothing is. */
+static int judge(const struct config *config, const struct verify_result *result, bool repairable)
+{
+    int status = judge_name(config, result);
 
     for (size_t i = 0; i < result->repository_count; i++) {
         const struct verify_repository *repository = &result->repositories[i];
@@ -193,7 +212,7 @@ static int run(const struct config *config, const struct arguments *arguments,
     }
     if (arguments->json || !arguments->quiet || any_finding(&result))
         printed = print(config, request, arguments->json, &result, &err);
-    status = judge(&result, config->repository_count > 1 && !arguments->repair);
+    status = judge(config, &result, config->repository_count > 1 && !arguments->repair);
     verify_free_result(&result);
     return printed ? status : cmd_fail(&err);
 }
@@ -225,8 +244,9 @@ int cmd_verify(const char *config_name, int argc, char **argv)
             "that a daily run\nreads everything within 30 days.\n\n"
             "--repair needs the right to delete objects, where something is damaged.\n\n"
             "Exit status: 0 if all is sound or was repaired, or only WAL is missing that no backup "
-            "leads to\nany more; 3 if a repository could not be read; 4 if something is damaged or "
-            "missing: what, and\nwhat it costs, is said."};
+            "leads to\nany more; 1 if there is nothing of this cluster, but of others; 3 if a "
+            "repository could\nnot be read; 4 if something is damaged or missing: what, and what "
+            "it costs, is said."};
     struct verify_request request;
     struct error err = ERROR_INIT;
     struct config *config;

@@ -193,6 +193,7 @@ void cmd_verify_text(const struct config *config, const struct verify_result *re
         if (repository->error.code != ERROR_NONE)
             buffer_append_string(out, "\ncould not be read to the end: see the messages\n");
         else if (repository->cluster_count == 0)
-            buffer_append_string(out, "\nnothing in it yet\n");
+            buffer_append_format(out, "\nnothing of cluster \"%s\" in it yet\n",
+                                 config->cluster_name);
     }
 }

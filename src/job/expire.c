@@ -212,6 +212,8 @@ static bool expire_clusters(struct repository *repository, enum expire_mode mode
 
     if (!ok)
         return false;
+    if (count == 0)
+        clusters_doubt(repository);
     result->clusters = mem_calloc(count + 1, sizeof(*result->clusters));
     for (size_t i = 0; ok && i < count; i++) {
         struct expiring expiring = {.repository = repository,

@@ -332,6 +332,7 @@ static bool verify_clusters(struct verifying *verifying, struct repository *repo
 
     if (!clusters_identifiers(repository, &identifiers, &count, err))
         return false;
+    result->doubted = count == 0 && clusters_doubt(repository);
     result->clusters = mem_calloc(count, sizeof *result->clusters);
     for (size_t i = 0; ok && i < count; i++) {
         repository_select(repository, identifiers[i]);

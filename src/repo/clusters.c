@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "pgvigil/buffer.h"
+#include "pgvigil/log.h"
 #include "pgvigil/mem.h"
 
 #define NAMED 10 /* in a hint */
@@ -46,6 +47,18 @@ bool clusters_hint(struct repository *repository, struct error *err)
             clusters.count > NAMED ? ", and others" : "");
     buffer_free(&clusters.names);
     return others;
+}
+
+bool clusters_doubt(struct repository *repository)
+{
+    struct error err = ERROR_INIT;
+
+    error_set(&err, ERROR_NOT_FOUND, "nothing of this cluster is in repository \"%s\"",
+              repository->name);
+    if (!clusters_hint(repository, &err))
+        return false;
+    log_error(LOG_WARNING, &err);
+    return true;
 }
 
 /* The number that a folder of the cluster is named for, 0 if it is none. */

@@ -45,6 +45,7 @@ def test_before_the_first_wal(make_site):
     (repository,) = site.pgvigil.json("list")["repositories"]
     assert repository["clusters"] == [] and repository["error"] is None
     assert repository["url"] == f"file://{site.repository}" and len(repository["id"]) == 32
+    assert site.pgvigil.run("verify", "--quiet").stderr == ""  # nothing of others is there, either
 
 
 def test_a_mistyped_name(small):
@@ -55,7 +56,11 @@ def test_a_mistyped_name(small):
     assert_says(small.pgvigil.run("list"), "nothing of this cluster is in repository", hint)
     assert_says(small.pgvigil.run("restore", "--to", small.scratch.path / "r", check=1), 'no backup of cluster "mian"', hint)
     assert_says(small.pgvigil.run("archive-get", segment, small.scratch.path / "got", check=126), "has no WAL at all", hint)
-    small.write_config({"cluster": {"name": "main"}})
+    assert_says(small.pgvigil.run("verify", "--quiet", check=1), "nothing of this cluster is in repository", hint,
+                'nothing was verified: there is nothing of cluster "mian"')
+    small.write_config({"retention": {"window": "1 d"}})
+    assert_says(small.pgvigil.run("expire", "--quiet"), "nothing of this cluster is in repository", hint)
+    small.write_config({"cluster": {"name": "main"}, "retention": None})
     assert small.pgvigil.run("list").stderr == ""
 
 
