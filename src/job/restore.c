@@ -363,10 +363,20 @@ static void explain_damage(const struct restoring *restoring, struct error *err)
                    process_command());
 }
 
+/* It costs nothing to ask them, which what else there is to do may. */
+static void hint_unasked(const struct restoring *restoring, struct error *err)
+{
+    if (restoring->request->repository != NULL && restoring->config->repository_count > 1)
+        error_hint(err, "without --repository the other repositories are asked for it, too%s%s",
+                   err->hint[0] != '\0' ? "; else " : "", err->hint);
+}
+
 static void explain(const struct restoring *restoring, struct error *err)
 {
-    if (err->code == ERROR_INTEGRITY)
+    if (err->code == ERROR_INTEGRITY) {
         explain_damage(restoring, err);
+        hint_unasked(restoring, err);
+    }
     if (err->code == ERROR_CANCELLED && restoring->tree == NULL)
         error_hint(err, "nothing was written to \"%s\"", restoring->request->to);
     if (restoring->tree != NULL && err->hint[0] == '\0')

@@ -164,9 +164,6 @@ void restore_instead_hint(const struct restore_instead *instead, struct error *e
                    "backup %s does without it, and %s: run the restore again with --backup %s%s",
                    run, target, run, again);
     else
-        error_hint(
-            err, "no older backup is known to do without it%s; `%s list` shows what there is",
-            request->repository == NULL ? ""
-                                        : "; without --repository the others are asked for it, too",
-            process_command());
+        error_hint(err, "no older backup is known to do without it; `%s list` shows what there is",
+                   process_command());
 }

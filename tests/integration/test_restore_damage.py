@@ -201,7 +201,7 @@ def test_a_shared_pack_and_a_manifest(chain):
     first, second, third = chain.runs
     with replaced(pack(chain, first), None):
         assert_says(restore(chain, "shared", *HERE, "--backup", second, "--repository", "local", check=4),
-                    "hint: no older backup is known to do without it; without --repository the others are asked")
+                    "hint: no older backup is known to do without it; `pgvigil")
     with replaced(objects(chain, f"backup/{third}/{keys.stored('manifest.sqlite.zst')}")[0], b"nothing"):
         told = restore(chain, "manifest", "--target", "immediate", check=4)
         assert_says(told, f"hint: backup {second} does without it, and ends earlier: ")
@@ -219,3 +219,18 @@ def test_both_copies(make_site, scratch):
     path = pack(site, newer)
     with replaced(path, None), replaced(other / path.relative_to(site.repository), None):
         assert_says(restore(site, "both", check=4), 'in repository "second"', without_it(older))
+
+
+def test_the_other_repository_is_worth_asking(make_site, scratch):
+    """An older backup may cost data, the other copy costs nothing."""
+    site = make_site(wal_segsize=1, config={"repository second": {"url": f"file://{scratch.mkdir('second')}"}})
+    site.backup()
+    site.cluster.switch_wal()
+    site.backup("--full")
+    site.cluster.stop()
+    older, newer = backups(site)
+    with replaced(pack(site, newer), None):
+        told = restore(site, "local", "--target", "immediate", "--repository", "local", check=4)
+        assert_says(told, "hint: without --repository the other repositories are asked for it, too; else "
+                          f"backup {older} does without it, and ends earlier")
+        site.restore("any", "--target", "immediate", start=False)
