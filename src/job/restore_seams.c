@@ -13,7 +13,6 @@
 #include "pgvigil/files.h"
 #include "pgvigil/log.h"
 #include "pgvigil/mem.h"
-#include "pgvigil/process.h"
 #include "pgvigil/repository_ask.h"
 #include "pgvigil/wal_archive.h"
 
@@ -117,23 +116,44 @@ static bool note(int wal, const struct restore_seam *seam, struct error *err)
     return ok;
 }
 
-static bool tell_lacking(const struct restore_seam *seam, struct error *err)
+/* Recovery takes the newer timeline's segment from its beginning. */
+static bool is_needed(const struct restore_seams *seams, const struct restore_seam *seam)
 {
+    struct wal_name name;
+
+    wal_parse_name(seam->from, &name);
+    return wal_segment_number(&name, seams->segment_size) * seams->segment_size < seams->read_to;
+}
+
+static bool tell_lacking(const struct restore_seams *seams, const struct restore_seam *seam,
+                         const struct repository *repository, struct error *err)
+{
+    const char *mend = repository->sibling != NULL
+                           ? "verify --repair mends it where another repository has it; else "
+                           : "";
+
     error_context(err, "WAL segment \"%s\" is not put into " WAL, seam->file);
-    error_hint(
-        err,
-        "recovery needs \"%s\" itself unless it stops before; `%s verify --repair` mends what "
-        "is damaged",
-        seam->from, process_command());
+    if (is_needed(seams, seam))
+        error_hint(
+            err,
+            "recovery will end with an error at \"%s\", and cannot get past it: %slook for it"
+            " in pg_wal of the old primary",
+            seam->from, mend);
+    else
+        error_hint(err,
+                   "unless recovery stops before \"%s\", it needs that: %slook for it in pg_wal of "
+                   "the old primary",
+                   seam->from, mend);
     log_error(LOG_WARNING, err);
     error_clear(err);
     return true;
 }
 
 /* Its space is taken from the start: a server that uses the file again later counts on that. */
-static bool put(const struct restore_seam *seam, uint32_t size, struct repository *repository,
-                int wal, struct error *err)
+static bool put(const struct restore_seams *seams, const struct restore_seam *seam,
+                struct repository *repository, int wal, struct error *err)
 {
+    const uint32_t size = seams->segment_size;
     struct filling filling = {.seam = seam};
     bool ok;
 
@@ -147,7 +167,7 @@ static bool put(const struct restore_seam *seam, uint32_t size, struct repositor
         ok = note(wal, seam, err);
     else
         ok = !filling.failed && err->code != ERROR_CANCELLED && unlinkat(wal, seam->file, 0) == 0 &&
-             tell_lacking(seam, err);
+             tell_lacking(seams, seam, repository, err);
     close(filling.fd);
     return ok;
 }
@@ -173,7 +193,7 @@ bool restore_seams_put(const struct restore_seams *seams, struct repository *rep
     bool ok = seams->count == 0 || open_wal(restore_tree_descriptor(tree, 0), &wal, err);
 
     for (size_t i = 0; ok && i < seams->count; i++)
-        ok = put(&seams->seams[i], seams->segment_size, repository, wal, err);
+        ok = put(seams, &seams->seams[i], repository, wal, err);
     /* It may be another file system than those that the tree makes durable. */
     if (ok && wal >= 0 && syncfs(wal) != 0)
         ok = error_set_errno(err, "could not sync the file system of \"" WAL "\"");

@@ -29,6 +29,7 @@ struct restore_seams {
     struct restore_seam *seams;
     size_t count;
     uint32_t segment_size;
+    uint64_t read_to; /* recovery gets at least so far, for all that is known */
 };
 
 /* Those of the scan's timeline behind `from_lsn`, in segments before `missing`, the first one that the archive does

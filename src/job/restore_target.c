@@ -420,6 +420,24 @@ static bool choose_all(struct choosing *choosing, struct restore_target_choice *
            check_target(choosing, err);
 }
 
+/* Recovery reads the WAL at least up to here. */
+static uint64_t read_to(const struct choosing *choosing)
+{
+    switch (choosing->request->target) {
+    case RESTORE_LATEST:
+        return UINT64_MAX;
+    case RESTORE_LSN:
+        return choosing->request->lsn;
+    case RESTORE_XID:
+    case RESTORE_NAME:
+        return choosing->stop.record.end_lsn;
+    case RESTORE_TIME:
+    case RESTORE_IMMEDIATE:
+        break;
+    }
+    return choosing->backup->stop_lsn;
+}
+
 bool restore_target_choose(struct repository *repository, const struct restore_request *request,
                            int jobs, struct restore_target_choice *choice, struct error *err)
 {
@@ -436,6 +454,7 @@ bool restore_target_choose(struct repository *repository, const struct restore_r
                          choice->missing);
         restore_seams_find(choosing.scan, choosing.backup->start_lsn, reach.missing,
                            &choice->seams);
+        choice->seams.read_to = read_to(&choosing);
         choice->timeline = wal_scan_history(choosing.scan)->timeline;
         /* Recovery asks for the history file of a numbered timeline other than 1. */
         choice->follow = choice->timeline > 1 && !wal_scan_history_known(choosing.scan)

@@ -446,7 +446,11 @@ def test_prepared_where_the_new_segment_is_damaged(promoted):
     path.write_bytes(content)
     to = site.scratch.path / "early"
     told = site.pgvigil.run("restore", "--to", to, "--target-lsn", format_lsn(site.early))
-    assert_says(told, f'WAL segment "{site.open}" is not put into pg_wal', site.other)
+    assert_says(told, f'WAL segment "{site.open}" is not put into pg_wal',
+                f'unless recovery stops before "{site.other}", it needs that: look for it in pg_wal of the old primary')
+    assert "verify --repair" not in told.stderr
+    told = site.pgvigil.run("restore", "--to", site.scratch.path / "latest")
+    assert_says(told, f'recovery will end with an error at "{site.other}", and cannot get past it: look for it in pg_wal')
     assert not list((to / "pg_wal").rglob("0*"))
     early = site.scratch.adopt(to, "early", bin_dir=site.cluster.bindir)
     early.start(wait=False)
