@@ -381,6 +381,26 @@ static bool check_agreement(const struct choosing *choosing,
                                    &choosing->stop.record, err);
 }
 
+/* Searches begin at the end: what the target needs may well lie before the damaged segment. */
+static bool hint_damaged_wal(const struct choosing *choosing, struct error *err)
+{
+    char target[RESTORE_TARGET_TEXT_SIZE];
+
+    if (err->code != ERROR_INTEGRITY || err->hint[0] != '\0')
+        return false;
+    if (err->detail[0] == '\0')
+        error_detail(err, "it was met in the search for %s",
+                     restore_target_text(choosing->request, target));
+    return error_hint(
+        err,
+        "%slook for the segment in pg_wal of the old primary: `%s archive-push` stores it anew once"
+        " the damaged object is moved away; --target-lsn restores to what lies before it",
+        choosing->repository->sibling != NULL
+            ? "verify --repair mends it where another repository has it; else "
+            : "",
+        process_command());
+}
+
 /* Will recovery get there, and is it where the cluster was? */
 static bool check_target(const struct choosing *choosing, struct error *err)
 {
@@ -394,7 +414,7 @@ static bool check_target(const struct choosing *choosing, struct error *err)
         restore_fork_find(choosing->repository, choosing->scan, choosing->backup, choosing->request,
                           choosing->jobs, &fork);
     if (fork.current == 0)
-        return ok;
+        return ok || hint_damaged_wal(choosing, err);
     if (!ok)
         return restore_fork_hint(&fork, err);
     restore_fork_warn(&fork, choosing->request);
@@ -408,9 +428,10 @@ static bool choose_all(struct choosing *choosing, struct restore_target_choice *
     uint32_t timeline = 0;
 
     if (!restore_cluster_choose(choosing->repository, request, &choosing->catalog, err) ||
-        !choose_timeline(choosing, &timeline, err) || !open_timeline(choosing, timeline, err) ||
-        !choose_backup(choosing, err))
+        !choose_timeline(choosing, &timeline, err) || !open_timeline(choosing, timeline, err))
         return false;
+    if (!choose_backup(choosing, err))
+        return hint_damaged_wal(choosing, err);
     /* The backup's end lies on its own timeline; what came later does not matter. */
     if (request->target == RESTORE_IMMEDIATE && request->timeline == 0 &&
         choosing->backup->timeline != timeline &&

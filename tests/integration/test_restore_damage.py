@@ -114,8 +114,12 @@ def test_a_damaged_wal_segment_is_found_before_anything_is_written(stored):
     newest = sorted(path for path in stored.repository.rglob(keys.stored("?" * 24 + ".zst")))[-1]
     with replaced(newest, flipped(newest.read_bytes(), 0.5)):
         told = restore(stored, "wal", "--target-time", "2099-01-01 00:00:00Z", check=4)
-        assert_says(told, keys.called(newest.name), hint=False)
+        assert_says(told, keys.called(newest.name), "it was met in the search for time",
+                    "hint: look for the segment in pg_wal of the old primary: `pgvigil", "--target-lsn")
+        assert "verify --repair" not in told.stderr and "cannot be restored" not in told.stderr
         assert not (stored.scratch.path / "wal").exists()
+        assert_says(restore(stored, "wal", "--target-xid", "7", check=4), "it was met in the search for transaction 7",
+                    "pg_wal of the old primary")
 
 
 def test_a_repository_that_cannot_be_written_to(stored):
@@ -234,3 +238,17 @@ def test_the_other_repository_is_worth_asking(make_site, scratch):
         assert_says(told, "hint: without --repository the other repositories are asked for it, too; else "
                           f"backup {older} does without it, and ends earlier")
         site.restore("any", "--target", "immediate", start=False)
+
+
+def test_a_segment_damaged_in_both_copies(make_site, scratch):
+    other = scratch.mkdir("second")
+    site = make_site(wal_segsize=1, config={"repository second": {"url": f"file://{other}"}})
+    site.backup()
+    segment = site.cluster.switch_wal()
+    site.cluster.stop()
+    with contextlib.ExitStack() as both:
+        for root in (site.repository, other):
+            path = next(root.rglob(keys.stored(f"{segment}.zst")))
+            both.enter_context(replaced(path, flipped(path.read_bytes(), 0.5)))
+        assert_says(restore(site, "both", "--target-xid", "7", check=4), keys.called(path.name),
+                    "hint: verify --repair mends it where another repository has it; else look for the segment in pg_wal")
