@@ -29,5 +29,7 @@ bool keyring_recipients(struct keyring *keyring, const struct keys_recipients **
                         struct error *err);
 bool keyring_identity(struct keyring *keyring, const struct keys_identity **identity,
                       struct error *err);
+/* Have private keys been loaded that the environment's passphrase opened? */
+bool keyring_took_environment(struct keyring *keyring);
 
 #endif

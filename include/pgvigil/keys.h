@@ -35,6 +35,8 @@ void keys_describe(const struct keys_recipients *recipients, struct buffer *text
 bool keys_load_identity(char *const *paths, size_t count, const char *passphrase,
                         struct keys_identity **identity, struct error *err);
 void keys_free_identity(struct keys_identity *identity);
+/* Is any of them protected? */
+bool keys_took_passphrase(const struct keys_identity *identity);
 
 /* Is the private key to one of these certificates among them? */
 bool keys_fit(const struct keys_recipients *recipients, const struct keys_identity *identity);

@@ -60,6 +60,7 @@ struct restore_result {
     char *unarchived;    /* the file put aside with which WAL goes on behind the archive, or NULL */
     char *configuration; /* where configuration files from outside were put, or NULL */
     bool archiving_off;  /* the restored cluster starts with archiving off */
+    bool passphrase; /* private keys were opened by that of the environment, as recovery has to */
 };
 
 /*

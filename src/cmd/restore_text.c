@@ -11,6 +11,7 @@
 
 #include "pgvigil/clock.h"
 #include "pgvigil/json_out.h"
+#include "pgvigil/keyring.h"
 #include "pgvigil/layout.h"
 #include "pgvigil/log.h"
 #include "pgvigil/mem.h"
@@ -135,6 +136,10 @@ static void say_what_next(const struct restore_request *request, const char *dir
     log_info("start it as user %s: %s (with -o '-p PORT' while another server has its port)",
              process_user_name(), start);
     free(start);
+    if (result->passphrase)
+        log_info(
+            "the server's environment needs " KEYRING_PASSPHRASE ", too: its restore_command "
+            "reads the encrypted WAL (or name a file: identity_passphrase_file in [encryption])");
     if (request->action == RESTORE_PROMOTE)
         log_info("it is there, and takes writes on a new timeline, when SELECT pg_is_in_recovery() "
                  "returns f");

@@ -210,6 +210,7 @@ static bool keys_add_private(struct keys_identity *identity, const char *path,
     if (!key)
         return keys_explain(path, &given, err);
     identity->keys[identity->count++] = key;
+    identity->opened = identity->opened || given.asked;
     return keys_usable(key) ||
            error_set(err, ERROR_CONFIG, "private key \"%s\" is neither RSA nor EC", path);
 }
@@ -236,6 +237,11 @@ void keys_free_identity(struct keys_identity *identity)
     for (size_t i = 0; i < identity->count; i++)
         EVP_PKEY_free(identity->keys[i]);
     free(identity);
+}
+
+bool keys_took_passphrase(const struct keys_identity *identity)
+{
+    return identity->opened;
 }
 
 bool keys_fit(const struct keys_recipients *recipients, const struct keys_identity *identity)

@@ -15,6 +15,7 @@ struct keys_recipients {
 struct keys_identity {
     EVP_PKEY *keys[KEYS_MAXIMUM];
     size_t count;
+    bool opened; /* any of them, by the passphrase */
 };
 
 /* Ends a message with what OpenSSL says of its last failure, and forgets it; returns false. */

@@ -21,6 +21,7 @@
 #include "job/restore_worker.h"
 #include "pgvigil/clock.h"
 #include "pgvigil/files.h"
+#include "pgvigil/keyring.h"
 #include "pgvigil/layout.h"
 #include "pgvigil/log.h"
 #include "pgvigil/manifest.h"
@@ -260,7 +261,9 @@ static bool write_all(struct restoring *restoring, struct restore_result *result
                                       .bytes = restoring->blocks.bytes,
                                       .kept = restoring->kept,
                                       .wal_aside = restoring->wal_aside,
-                                      .archiving_off = restore_config_archiving_off(&settings)};
+                                      .archiving_off = restore_config_archiving_off(&settings),
+                                      .passphrase =
+                                          keyring_took_environment(restoring->repository->keyring)};
     if (restoring->request->target == RESTORE_LATEST && restoring->place.mode == RESTORE_DELTA)
         result->unarchived =
             restore_delta_unarchived(restoring->place.path, restoring->choice.missing,

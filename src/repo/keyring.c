@@ -114,3 +114,14 @@ bool keyring_identity(struct keyring *keyring, const struct keys_identity **iden
     pthread_mutex_unlock(&keyring->mutex);
     return ok;
 }
+
+bool keyring_took_environment(struct keyring *keyring)
+{
+    bool took;
+
+    pthread_mutex_lock(&keyring->mutex);
+    took = keyring->config->encryption.identity_passphrase_file == NULL &&
+           keyring->identity != NULL && keys_took_passphrase(keyring->identity);
+    pthread_mutex_unlock(&keyring->mutex);
+    return took;
+}

@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import json
 import re
+import shutil
 import signal
 import struct
 import time
@@ -129,12 +130,20 @@ def test_a_private_key_with_a_passphrase(site):
     assert_says(plain.run(*get, check=126, env={"PGVIGIL_PASSPHRASE": "wrong"}), key, "does not open")
     plain.run(*get, env={"PGVIGIL_PASSPHRASE": "open sesame"})
     got.unlink()
+    needs, to = "the server's environment needs PGVIGIL_PASSPHRASE, too", site.scratch.path / "by-passphrase"
+    assert needs in plain.run("restore", "--to", to, env={"PGVIGIL_PASSPHRASE": "open sesame"}).stderr
+    shutil.rmtree(to)
+    assert needs not in site.reader.run("restore", "--to", to, env={"PGVIGIL_PASSPHRASE": "of no use"}).stderr
+    shutil.rmtree(to)
     key.chmod(0)
     assert_says(plain.run(*get, check=126), "Permission denied", "has mode 0000; pgvigil runs as", f"chmod u+r '{key}'")
     key.chmod(0o600)
     word = write_file(site.scratch.path / "sesame", "open sesame\n")
-    with_encryption(site, "by-file", recipients=site.alpha[1], identity=key, identity_passphrase_file=word).run(*get)
+    by_file = with_encryption(site, "by-file", recipients=site.alpha[1], identity=key, identity_passphrase_file=word)
+    by_file.run(*get)
     got.unlink()
+    assert needs not in by_file.run("restore", "--to", to, env={"PGVIGIL_PASSPHRASE": "of no use"}).stderr
+    shutil.rmtree(to)
 
 
 def test_a_private_key_that_fits_nothing(site):
