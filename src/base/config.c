@@ -335,9 +335,14 @@ static bool config_check_retention(struct config *config, int line, struct error
         config_complete_retention(own, &defaults);
         if (!given || own->window != 0)
             continue;
-        error_set(err, ERROR_CONFIG,
-                  "%s: repository \"%s\" has settings for retention, but no window", config->path,
-                  config->repositories[i].name);
+        if (line != 0)
+            error_set(err, ERROR_CONFIG,
+                      "%s:%d: section [retention] has no window, nor has repository \"%s\" one",
+                      config->path, line, config->repositories[i].name);
+        else
+            error_set(err, ERROR_CONFIG,
+                      "%s: repository \"%s\" has settings for retention, but no window",
+                      config->path, config->repositories[i].name);
         return error_hint(err, "set \"window\" in section [retention]: for how long a past moment "
                                "can be restored, for example 30 d; without the section nothing is "
                                "ever removed");

@@ -106,8 +106,9 @@ START_TEST(test_retention)
     config_free(config);
 
     const char *lacking = "/x: repository \"local\" has settings for retention, but no window";
-    expect_error(SMALLEST "[retention]\n", lacking, NULL);
-    expect_error(SMALLEST "[retention]\ndaily = 7\n", lacking, NULL);
+    const char *empty = "/x:5: section [retention] has no window, nor has repository \"local\" one";
+    expect_error(SMALLEST "[retention]\n", empty, NULL);
+    expect_error(SMALLEST "[retention]\ndaily = 7\n", empty, NULL);
     expect_error(SMALLEST "retention_daily = 7\n", lacking, NULL);
 }
 END_TEST
