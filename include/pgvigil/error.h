@@ -55,6 +55,10 @@ bool error_set_errno(struct error *err, const char *format, ...)
 bool error_detail(struct error *err, const char *format, ...) __attribute__((format(printf, 2, 3)));
 bool error_hint(struct error *err, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
+/* Adds to the hint, if there is one: behind "; ", but to a question as a sentence of its own. */
+bool error_hint_also(struct error *err, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+
 /* Puts "<text>: " before the message, for a caller that knows what was being attempted. */
 bool error_context(struct error *err, const char *format, ...)
     __attribute__((format(printf, 2, 3)));

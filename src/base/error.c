@@ -6,6 +6,7 @@
  */
 #include "pgvigil/error.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -108,6 +109,24 @@ bool error_hint(struct error *err, const char *format, ...)
     error_format(text, sizeof(text), format, args);
     va_end(args);
     error_put(err->hint, sizeof(err->hint), text);
+    return false;
+}
+
+bool error_hint_also(struct error *err, const char *format, ...)
+{
+    const size_t length = strlen(err->hint);
+    const bool asks = length > 0 && err->hint[length - 1] == '?';
+    char text[sizeof(err->hint)];
+    char whole[sizeof(text) + sizeof("; ") + sizeof(err->hint)];
+    va_list args;
+
+    va_start(args, format);
+    error_format(text, sizeof(text), format, args);
+    va_end(args);
+    if (asks)
+        text[0] = (char)toupper((unsigned char)text[0]);
+    snprintf(whole, sizeof(whole), "%s%s%s", err->hint, asks ? " " : length > 0 ? "; " : "", text);
+    error_put(err->hint, sizeof(err->hint), whole);
     return false;
 }
 

@@ -191,8 +191,9 @@ static size_t warn_of_left_out(const struct backup *backup)
         if (repository_set_has(&backup->set, i))
             continue;
         error_context(&why, "the backup is not in repository \"%s\"", member->config->name);
-        error_hint(&why, "%s%s`%s copy --to %s` brings it there", why.hint,
-                   why.hint[0] != '\0' ? "; then " : "", process_command(), member->config->name);
+        error_hint_also(&why, "%s`%s copy --to %s` brings it there",
+                        why.hint[0] != '\0' ? "then " : "", process_command(),
+                        member->config->name);
         log_error(LOG_WARNING, &why);
         left_out++;
     }

@@ -111,10 +111,10 @@ static bool ship_note_debts(const struct repository_set *set, uint64_t identifie
             return false;
         repository_set_why(set, i, &why);
         error_context(&why, "could not store \"%s\"", source->file);
-        error_hint(&why,
-                   "%s%sarchiving continues without \"%s\", which gets what it misses once it can "
-                   "be written to again",
-                   why.hint, why.hint[0] != '\0' ? "; " : "", member->config->name);
+        error_hint_also(&why,
+                        "archiving continues without \"%s\", which gets what it misses once it can "
+                        "be written to again",
+                        member->config->name);
         log_error(LOG_WARNING, &why);
     }
     return true;

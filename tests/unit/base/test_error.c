@@ -62,6 +62,21 @@ START_TEST(test_context)
 }
 END_TEST
 
+START_TEST(test_hints_are_joined)
+{
+    struct error err = ERROR_INIT;
+
+    error_set(&err, ERROR_STORE, "no answer");
+    ck_assert(!error_hint_also(&err, "wait %d s", 5));
+    ck_assert_str_eq(err.hint, "wait 5 s");
+    error_hint_also(&err, "then %s", "try again");
+    ck_assert_str_eq(err.hint, "wait 5 s; then try again");
+    error_hint(&err, "is it mounted?");
+    error_hint_also(&err, "then try again");
+    ck_assert_str_eq(err.hint, "is it mounted? Then try again");
+}
+END_TEST
+
 START_TEST(test_own_texts_as_arguments)
 {
     struct error err = ERROR_INIT;
@@ -143,6 +158,7 @@ Suite *error_suite(void)
     tcase_add_test(tests, test_errno);
     tcase_add_test(tests, test_errno_keeps_reason_of_long_names);
     tcase_add_test(tests, test_context);
+    tcase_add_test(tests, test_hints_are_joined);
     tcase_add_test(tests, test_own_texts_as_arguments);
     tcase_add_test(tests, test_truncation);
     tcase_add_test(tests, test_exact_fit_is_not_cut);
