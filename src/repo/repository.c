@@ -1,10 +1,12 @@
 /* repository.c - opens repositories, and says where a cluster's objects lie in them */
 #include "pgvigil/repository.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "pgvigil/keyring.h"
 #include "pgvigil/layout.h"
@@ -33,13 +35,35 @@ static bool repository_new(const struct config *config, const struct config_repo
     return true;
 }
 
-static bool repository_missing(const struct repository *repository, bool pinned, struct error *err)
+/* Is the directory that it would be in not there? */
+static bool repository_has_no_place(const struct repository *repository)
+{
+    const char *directory = store_directory(repository->store->url);
+
+    return directory && access(directory, F_OK) != 0 && errno == ENOENT;
+}
+
+/* There is none where this host knows one: either it is not to be seen just now, or another place is meant. */
+static bool repository_hint_gone(const struct repository *repository, struct error *err)
+{
+    char *pin = identity_pin_path(repository->all, repository->name);
+
+    error_hint(
+        err,
+        "it was there before: is its file system mounted, and the URL as it was? If a new place "
+        "is meant, rename the section to [repository NEWNAME], or remove \"%s\"; then `%s init` "
+        "makes a repository there",
+        pin, process_command());
+    free(pin);
+    return false;
+}
+
+static bool repository_missing(const struct repository *repository, struct error *err)
 {
     error_set(err, ERROR_STORE, "there is no \"" LAYOUT_IDENTITY "\" in repository \"%s\" (\"%s\")",
               repository->name, repository->store->url);
-    if (pinned)
-        return error_hint(err, "it was there before: is the file system mounted, and is the URL "
-                               "the same?");
+    if (repository->pin.known)
+        return repository_hint_gone(repository, err);
     return error_hint(err, "is the file system mounted? A new repository is made by `%s init`",
                       process_command());
 }
@@ -117,10 +141,13 @@ static bool repository_prove(struct repository *repository, struct error *err)
 {
     if (!identity_read_pin(repository->all, repository->name, &repository->pin, err))
         return false;
-    if (!identity_read(repository, err))
-        return err->code == ERROR_NOT_FOUND
-                   ? repository_missing(repository, repository->pin.known, err)
+    if (!identity_read(repository, err)) {
+        if (err->code == ERROR_NOT_FOUND)
+            return repository_missing(repository, err);
+        return repository->pin.known && repository_has_no_place(repository)
+                   ? repository_hint_gone(repository, err)
                    : false;
+    }
     if (!repository_check_encryption(repository, err) || !repository_check_pin(repository, err))
         return false;
     repository_trust(repository);

@@ -142,14 +142,16 @@ START_TEST(an_unmounted_place_stays_untouched)
     must_create();
     move("r1", "elsewhere");
     ck_assert(!reopen());
-    ck_refused(ERROR_STORE, "does not exist", "mounted");
+    ck_refused(ERROR_STORE, "does not exist", "it was there before: is its file system mounted");
     ck_assert(!create(&creation));
-    ck_refused(ERROR_STORE, "does not exist", "mounted");
+    ck_refused(ERROR_STORE, "does not exist", "it was there before: is its file system mounted");
     ck_assert(files_emptiness(directory, &emptiness, &err));
     ck_assert_int_eq(emptiness, FILES_ABSENT);
 
     ck_assert_int_eq(mkdir(directory, 0700), 0);
     ck_assert(!reopen());
+    ck_assert_ptr_nonnull(strstr(err.hint, "[repository NEWNAME], or remove"));
+    ck_assert_ptr_nonnull(strstr(err.hint, "state/repository/r1"));
     ck_refused(ERROR_STORE, "there is no \"pgvigil.json\"", "it was there before");
     ck_assert(!create(&creation));
     ck_assert_ptr_nonnull(strstr(err.detail, "state/repository/r1"));
