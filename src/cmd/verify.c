@@ -84,10 +84,16 @@ static bool print(const struct config *config, const struct verify_request *requ
 /* What is to be done about what is wrong with a repository. */
 struct remedy {
     bool repair;  /* another one may have it */
+    bool push;    /* of WAL that none has, a server may */
     bool backup;  /* a new backup makes do without it */
     bool expiry;  /* later backups do: it need only be waited for */
     bool storing; /* of what is lost, some is part of backups */
 };
+
+static const char *or_else(const struct buffer *text)
+{
+    return text->length > 0 ? "; else " : "";
+}
 
 static void hint(const char *repository, const struct remedy *remedy, struct error *err)
 {
@@ -96,28 +102,37 @@ static void hint(const char *repository, const struct remedy *remedy, struct err
     if (remedy->repair)
         buffer_append_format(&text,
                              "`%s verify --repair --repository %s` brings back what "
-                             "another repository has%s",
-                             process_command(), repository,
-                             remedy->backup || remedy->expiry ? "; else " : "");
+                             "another repository has",
+                             process_command(), repository);
+    if (remedy->push)
+        buffer_append_format(&text,
+                             "%sWAL that is still in pg_wal of a server, or in pg_wal/before-* "
+                             "after restore --delta: archive-push it from there",
+                             or_else(&text));
     if (remedy->backup)
         buffer_append_format(&text,
-                             "`%s backup` takes a new backup, so that moments from its "
+                             "%s`%s backup` takes a new backup, so that moments from its "
                              "end on can be restored%s",
-                             process_command(),
+                             or_else(&text), process_command(),
                              remedy->storing
                                  ? "; it stores anew what is lost (on a host other than "
                                    "this one: with --full)"
                                  : "");
     else if (remedy->expiry)
-        buffer_append_string(&text, "it stays lost, and is no error any more once the backups "
-                                    "before it have expired");
+        buffer_append_format(&text,
+                             "%sit stays lost, and is no error any more once the backups "
+                             "before it have expired",
+                             or_else(&text));
     if (text.length > 0)
         error_hint(err, "%s", buffer_text(&text));
     buffer_free(&text);
 }
 
-static void add_remedy(const struct verify_finding *finding, struct remedy *remedy)
+static void add_remedy(const struct verify_finding *finding, bool may_repair, struct remedy *remedy)
 {
+    remedy->repair = remedy->repair || may_repair;
+    remedy->push =
+        remedy->push || (finding->kind == TRAILER_WAL && !may_repair && !finding->inherent);
     remedy->backup = remedy->backup || finding->backup_count > 0;
     remedy->storing = remedy->storing || finding->backup_count > 0;
     remedy->expiry = remedy->expiry || finding->kind == TRAILER_WAL;
@@ -126,22 +141,30 @@ static void add_remedy(const struct verify_finding *finding, struct remedy *reme
 }
 
 /* What is wrong is in the report; this is for whoever sees nothing else of it. */
-static int judge_repository(const struct verify_repository *repository, bool repairable)
+static int judge_repository(const struct config *config, const struct verify_result *result,
+                            const struct verify_repository *repository, enum verify_mode mode)
 {
-    struct remedy remedy = {.repair = repairable};
+    struct remedy remedy = {.repair = false};
     struct error err = ERROR_INIT;
     uint64_t wrong = 0;
 
-    for (size_t i = 0; i < repository->cluster_count; i++)
-        for (size_t j = 0; j < repository->clusters[i].finding_count; j++) {
-            const struct verify_finding *finding = &repository->clusters[i].findings[j];
+    for (size_t i = 0; i < repository->cluster_count; i++) {
+        const struct verify_cluster *cluster = &repository->clusters[i];
+
+        for (size_t j = 0; j < cluster->finding_count; j++) {
+            const struct verify_finding *finding = &cluster->findings[j];
 
             if (!verify_is_wrong(finding))
                 continue;
             wrong += finding->count - finding->repaired;
-            add_remedy(finding, &remedy);
-            remedy.backup = remedy.backup || repository->clusters[i].backups == 0;
+            add_remedy(finding,
+                       mode != VERIFY_REPAIR &&
+                           cmd_verify_may_have(config, result, repository,
+                                               cluster->system_identifier, finding),
+                       &remedy);
+            remedy.backup = remedy.backup || cluster->backups == 0;
         }
+    }
     if (wrong == 0)
         return 0;
     error_set(&err, ERROR_INTEGRITY, "%" PRIu64 " object%s of repository \"%s\" damaged or missing",
@@ -170,13 +193,14 @@ static int judge_name(const struct config *config, const struct verify_result *r
 }
 
 /* Damage outweighs a repository that could not be reached, and that a name under which nothing is. */
-static int judge(const struct config *config, const struct verify_result *result, bool repairable)
+static int judge(const struct config *config, const struct verify_result *result,
+                 enum verify_mode mode)
 {
     int status = judge_name(config, result);
 
     for (size_t i = 0; i < result->repository_count; i++) {
         const struct verify_repository *repository = &result->repositories[i];
-        const int found = judge_repository(repository, repairable);
+        const int found = judge_repository(config, result, repository, mode);
 
         status = found > status ? found : status;
         if (repository->error.code != ERROR_NONE) {
@@ -212,7 +236,7 @@ static int run(const struct config *config, const struct arguments *arguments,
     }
     if (arguments->json || !arguments->quiet || any_finding(&result))
         printed = print(config, request, arguments->json, &result, &err);
-    status = judge(config, &result, config->repository_count > 1 && !arguments->repair);
+    status = judge(config, &result, request->mode);
     verify_free_result(&result);
     return printed ? status : cmd_fail(&err);
 }

@@ -18,35 +18,65 @@ struct place {
     uint64_t system_identifier;
 };
 
-/* Is anything wrong with what a finding elsewhere is about? Names of segments in a row ascend. */
+/* Names of segments in a row ascend. */
+static const char *last_object(const struct verify_finding *finding)
+{
+    return finding->last != NULL ? finding->last : finding->object;
+}
+
+typedef bool (*relation_fn)(const struct verify_finding *one, const struct verify_finding *other);
+
+/* Is anything wrong with what a finding elsewhere is about? */
 static bool is_of_the_same(const struct verify_finding *one, const struct verify_finding *other)
 {
     return one->kind == other->kind && verify_is_open(other) &&
-           strcmp(one->object, other->last != NULL ? other->last : other->object) <= 0 &&
-           strcmp(other->object, one->last != NULL ? one->last : one->object) <= 0;
+           strcmp(one->object, last_object(other)) <= 0 &&
+           strcmp(other->object, last_object(one)) <= 0;
+}
+
+/* Is it all of what is wrong elsewhere, too? */
+static bool is_within(const struct verify_finding *one, const struct verify_finding *other)
+{
+    return one->kind == other->kind && verify_is_open(other) &&
+           strcmp(other->object, one->object) <= 0 &&
+           strcmp(last_object(one), last_object(other)) <= 0;
 }
 
 static bool is_lost_in(const struct verify_repository *repository, uint64_t system_identifier,
-                       const struct verify_finding *finding)
+                       const struct verify_finding *finding, relation_fn relation)
 {
     for (size_t i = 0; i < repository->cluster_count; i++)
         for (size_t j = 0; repository->clusters[i].system_identifier == system_identifier &&
                            j < repository->clusters[i].finding_count;
              j++)
-            if (is_of_the_same(finding, &repository->clusters[i].findings[j]))
+            if (relation(finding, &repository->clusters[i].findings[j]))
                 return true;
     return false;
 }
 
 /* Whatever was not looked at, or not to its end, may have it. */
-static bool is_lost_everywhere(const struct place *place, const struct verify_finding *finding)
+static bool is_lost_everywhere(const struct place *place, const struct verify_finding *finding,
+                               relation_fn relation)
 {
     size_t lost = 1; /* here */
 
     for (size_t i = 0; i < place->result->repository_count; i++)
         lost += place->result->repositories[i].config != place->repository &&
-                is_lost_in(&place->result->repositories[i], place->system_identifier, finding);
+                is_lost_in(&place->result->repositories[i], place->system_identifier, finding,
+                           relation);
     return lost == place->config->repository_count;
+}
+
+bool cmd_verify_may_have(const struct config *config, const struct verify_result *result,
+                         const struct verify_repository *repository, uint64_t system_identifier,
+                         const struct verify_finding *finding)
+{
+    const struct place place = {.config = config,
+                                .result = result,
+                                .repository = repository->config,
+                                .system_identifier = system_identifier};
+
+    return !finding->inherent && !is_lost_everywhere(&place, finding, is_within);
 }
 
 static void append_backups(const struct verify_finding *finding, struct buffer *out)
@@ -79,7 +109,7 @@ static void append_cost(const struct place *place, const struct verify_finding *
 
     if (finding->backup_count == 0 && finding->lost_count == 0)
         buffer_append_string(out, no_cost(finding));
-    else if (!is_lost_everywhere(place, finding))
+    else if (!is_lost_everywhere(place, finding, is_of_the_same))
         buffer_append_string(out, "from this repository alone, ");
     if (finding->backup_count > 0)
         append_backups(finding, out);

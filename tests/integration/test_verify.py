@@ -451,7 +451,10 @@ def test_repair_of_what_both_have_wrong(site):
     for place in site.places.values():
         replace(place, lost, flipped(site.whole[lost]))
     before = stored(site.places["west"])
+    done = site.pgvigil.run("verify", "--all", check=4)
+    assert "--repair" not in done.stderr and done.stderr.count("archive-push it from there; else ") == 2
     done = site.pgvigil.run("verify", "--all", "--repair", check=4)
+    assert "--repair" not in done.stderr and done.stderr.count("archive-push it from there; else ") == 2
     assert "not repaired" in done.stdout and done.stdout.count("cost: no moment between") == 2
     assert stored(site.places["west"]) == before, "nothing is removed without a sound copy"
     replace(site.places["east"], lost, None)
