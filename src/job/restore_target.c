@@ -381,7 +381,8 @@ static bool check_agreement(const struct choosing *choosing,
                                    &choosing->stop.record, err);
 }
 
-/* Searches begin at the end: what the target needs may well lie before the damaged segment. */
+/* One that is missing is known to be so from the start, when the search begins and when recovery
+ * reads ahead: with it out of the way, what lies before it can be reached. */
 static bool hint_damaged_wal(const struct choosing *choosing, struct error *err)
 {
     char target[RESTORE_TARGET_TEXT_SIZE];
@@ -393,8 +394,9 @@ static bool hint_damaged_wal(const struct choosing *choosing, struct error *err)
                      restore_target_text(choosing->request, target));
     return error_hint(
         err,
-        "%slook for the segment in pg_wal of the old primary: `%s archive-push` stores it anew once"
-        " the damaged object is moved away; --target-lsn restores to what lies before it",
+        "%slook for the segment in pg_wal of the old primary: once the damaged object is moved"
+        " away, `%s archive-push` stores it anew; if it is lost, run the restore again then: it"
+        " says what can be reached",
         choosing->repository->sibling != NULL
             ? "verify --repair mends it where another repository has it; else "
             : "",

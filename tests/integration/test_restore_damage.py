@@ -115,7 +115,7 @@ def test_a_damaged_wal_segment_is_found_before_anything_is_written(stored):
     with replaced(newest, flipped(newest.read_bytes(), 0.5)):
         told = restore(stored, "wal", "--target-time", "2099-01-01 00:00:00Z", check=4)
         assert_says(told, keys.called(newest.name), "it was met in the search for time",
-                    "hint: look for the segment in pg_wal of the old primary: `pgvigil", "--target-lsn")
+                    "hint: look for the segment in pg_wal of the old primary: once the damaged object is moved away, ")
         assert "verify --repair" not in told.stderr and "cannot be restored" not in told.stderr
         assert not (stored.scratch.path / "wal").exists()
         assert_says(restore(stored, "wal", "--target-xid", "7", check=4), "it was met in the search for transaction 7",
