@@ -11,6 +11,11 @@
 #include "pgvigil/history.h"
 #include "pgvigil/wal_union.h"
 
+/* Behind what is not done, in a hint. */
+#define WAL_AGREEMENT_CURE                                                                         \
+    "as that would make one WAL of two: find out which of the two the database needs, and move "   \
+    "the other's WAL files away, from that one on"
+
 /*
  * Compares, of what recovery along the history reads between two LSNs, the newest segment of each timeline
  * that two repositories have, and its history file: WAL that went different ways stays different.

@@ -34,9 +34,10 @@ int64_t arrival_failures(struct connection *connection);
 /* Told of each member once: the segments are there (NULL), or why not. */
 typedef void (*arrival_report_fn)(size_t member, const struct error *err, void *context);
 
-/* Waits until all segments, the last one being the server's own, are in these open members of the set, at most `timeout` microseconds for all
- * of them together. ERROR_TIMEOUT names the first missing one, with what the server knows of a failing
- * archive_command. Pays what the set's members are owed meanwhile, as the next push may not come soon. */
+/* Waits until all segments, the last one being the server's own, are in these open members of the set,
+ * at most `timeout` microseconds for all of them together. ERROR_TIMEOUT names the first missing one, with
+ * what the server knows of a failing archive_command. Pays what the set's members are owed meanwhile, as
+ * the next push may not come soon. */
 void arrival_wait_all(const struct arrival *arrival, struct repository_set *set,
                       const bool *members, struct connection *connection, int64_t timeout,
                       arrival_report_fn report, void *context);

@@ -72,10 +72,7 @@ static bool compare_files(struct repository *from, struct repository *to, const 
     if (err->code != ERROR_INTEGRITY)
         return false;
     plan->parted = *err;
-    error_hint(
-        &plan->parted,
-        "nothing is copied, as that would make one WAL of two: find out which of the two the "
-        "database needs, and move the other's WAL files away, from that one on");
+    error_hint(&plan->parted, "nothing is copied, " WAL_AGREEMENT_CURE);
     error_clear(err);
     return true;
 }

@@ -52,10 +52,10 @@ static void warn_of_silent(const struct config *config, const char *name, struct
     silent->count++;
     buffer_append_format(&silent->names, " --without %s", name);
     if (!passes || silent->count >= config->archive.require)
-        error_hint(why,
-                   "%s%srecovery asks it, too, and stops at its end, if not before, as long as it"
-                   " cannot be asked:%s restores without",
-                   why->hint, why->hint[0] != '\0' ? "; " : "", buffer_text(&silent->names));
+        error_hint_also(why,
+                        "recovery asks it, too, and stops at its end, if not before, as long as it"
+                        " cannot be asked:%s restores without",
+                        buffer_text(&silent->names));
     log_error(LOG_WARNING, why);
 }
 

@@ -109,139 +109,6 @@ bool debt_count(const struct config *config, const char *repository, size_t *cou
     return ok;
 }
 
-bool debt_review(const struct config *config, const char *repository, uint64_t system_identifier,
-                 debt_review_fn fn, void *context, struct error *err)
-{
-    char *directory = debt_directory(config, repository);
-    struct dirent *entry;
-    DIR *stream;
-    bool ok = debt_open(directory, &stream, err);
-
-    while (ok && stream && (entry = readdir(stream)) != NULL) {
-        char *object = debt_object(entry->d_name, system_identifier);
-        bool forget;
-
-        if (!object)
-            continue;
-        ok = fn(object, &forget, context, err);
-        if (ok && forget) {
-            char *path = files_join(directory, entry->d_name);
-
-            unlink(path);
-            free(path);
-        }
-        free(object);
-    }
-    if (stream)
-        closedir(stream);
-    free(directory);
-    return ok;
-}
-
-/* From the first of the others that can give it. Who has none of them any more owes nothing. */
-static bool debt_pay_object(struct repository_set *set, size_t member, const char *object,
-                            struct error *err)
-{
-    bool tried = false;
-
-    for (size_t i = 0; i < set->count; i++) {
-        if (i == member || !repository_set_has(set, i))
-            continue;
-        tried = true;
-        if (object_copy(set->members[i].repository, set->members[member].repository, object, err))
-            return true;
-    }
-    return tried ? false
-                 : error_set(err, ERROR_STORE,
-                             "no other repository can be reached that might have \"%s\"", object);
-}
-
-/* Those tried so far. */
-struct debt_paying {
-    size_t most, tried, paid;
-    struct error failure; /* of the first that could not be paid; ERROR_NONE: none */
-};
-
-static bool debt_hint_parted(const struct repository_set *set, size_t member, struct error *why)
-{
-    return error_hint(
-        why,
-        "nothing is stored behind it in \"%s\", as that would make one WAL of two: find out which "
-        "of "
-        "the two the database needs, and move the other's WAL files away, from that one on",
-        set->members[member].config->name);
-}
-
-/* Has another server archived under this name? What comes behind it would go on from that one's WAL. */
-static bool debt_is_parted(struct repository_set *set, size_t member, const char *object,
-                           struct error *why)
-{
-    struct error err = ERROR_INIT;
-    char file[WAL_NAME_SIZE];
-    struct wal_name parsed;
-
-    if (!layout_parse_wal(object, file, &parsed) || parsed.kind != WAL_SEGMENT)
-        return false;
-    for (size_t i = 0; i < set->count; i++)
-        if (i != member && repository_set_has(set, i) &&
-            !wal_agreement_check_file(set->members[member].repository, set->members[i].repository,
-                                      file, &err) &&
-            err.code == ERROR_INTEGRITY) {
-            *why = err;
-            debt_hint_parted(set, member, why);
-            return true;
-        }
-    return false;
-}
-
-/* The same by what lies beside `path`, for when nobody else can be asked. */
-static bool debt_is_parted_here(struct repository_set *set, size_t member, const char *object,
-                                const char *path, struct error *why)
-{
-    const char *slash = strrchr(path, '/');
-    struct error ignored = ERROR_INIT;
-    char file[WAL_NAME_SIZE];
-    struct wal_name parsed;
-    bool other = false;
-
-    if (!layout_parse_wal(object, file, &parsed) || parsed.kind != WAL_SEGMENT)
-        return false;
-
-    char *here = mem_printf("%.*s%s", slash ? (int)(slash + 1 - path) : 0, path, file);
-
-    if (wal_agreement_is_other(set->members[member].repository, file, here, &other, &ignored) &&
-        other) {
-        error_set(why, ERROR_INTEGRITY,
-                  "repository \"%s\" has a different file of the name \"%s\" than this server",
-                  set->members[member].config->name, file);
-        debt_hint_parted(set, member, why);
-    }
-    free(here);
-    return other;
-}
-
-/* One after the other: each counts by itself, and one whose copies are damaged keeps no other back. False: there
- * is no sense in trying more. */
-static bool debt_pay_one(struct repository_set *set, size_t member, const char *object,
-                         const char *path, struct debt_paying *paying)
-{
-    struct error why = ERROR_INIT;
-    bool parted;
-
-    paying->tried++;
-    if (debt_pay_object(set, member, object, &why)) {
-        log_debug("repository \"%s\" got \"%s\", which it was owed",
-                  set->members[member].config->name, object);
-        unlink(path);
-        paying->paid++;
-        return true;
-    }
-    parted = why.code == ERROR_INTEGRITY && debt_is_parted(set, member, object, &why);
-    if (paying->failure.code == ERROR_NONE)
-        paying->failure = why;
-    return !parted && (why.code == ERROR_INTEGRITY || why.code == ERROR_NOT_FOUND);
-}
-
 struct debt_objects {
     char **names;
     size_t count, capacity;
@@ -282,6 +149,133 @@ static void debt_free(struct debt_objects *objects)
     for (size_t i = 0; i < objects->count; i++)
         free(objects->names[i]);
     free(objects->names);
+}
+
+bool debt_review(const struct config *config, const char *repository, uint64_t system_identifier,
+                 debt_review_fn fn, void *context, struct error *err)
+{
+    char *directory = debt_directory(config, repository);
+    struct debt_objects objects = {.names = NULL};
+    bool ok = debt_list(directory, system_identifier, &objects, err), forget;
+
+    for (size_t i = 0; ok && i < objects.count; i++) {
+        ok = fn(objects.names[i], &forget, context, err);
+        if (ok && forget) {
+            char *path = debt_path(directory, system_identifier, objects.names[i]);
+
+            unlink(path);
+            free(path);
+        }
+    }
+    debt_free(&objects);
+    free(directory);
+    return ok;
+}
+
+/* From the first of the others that can give it. Who has none of them any more owes nothing. */
+static bool debt_pay_object(struct repository_set *set, size_t member, const char *object,
+                            struct error *err)
+{
+    bool tried = false;
+
+    for (size_t i = 0; i < set->count; i++) {
+        if (i == member || !repository_set_has(set, i))
+            continue;
+        tried = true;
+        if (object_copy(set->members[i].repository, set->members[member].repository, object, err))
+            return true;
+    }
+    return tried ? false
+                 : error_set(err, ERROR_STORE,
+                             "no other repository can be reached that might have \"%s\"", object);
+}
+
+/* Those tried so far. */
+struct debt_paying {
+    size_t most, tried, paid;
+    struct error failure; /* of the first that could not be paid; ERROR_NONE: none */
+};
+
+/* The name of a segment; *file is undefined for any other object. */
+static bool debt_segment(const char *object, char file[WAL_NAME_SIZE])
+{
+    struct wal_name parsed;
+
+    return layout_parse_wal(object, file, &parsed) && parsed.kind == WAL_SEGMENT;
+}
+
+static bool debt_hint_parted(const struct repository_set *set, size_t member, struct error *why)
+{
+    return error_hint(why, "nothing is stored behind it in \"%s\", " WAL_AGREEMENT_CURE,
+                      set->members[member].config->name);
+}
+
+/* Has another server archived under this name? What comes behind it would go on from that one's WAL. */
+static bool debt_is_parted(struct repository_set *set, size_t member, const char *object,
+                           struct error *why)
+{
+    struct error err = ERROR_INIT;
+    char file[WAL_NAME_SIZE];
+
+    if (!debt_segment(object, file))
+        return false;
+    for (size_t i = 0; i < set->count; i++)
+        if (i != member && repository_set_has(set, i) &&
+            !wal_agreement_check_file(set->members[member].repository, set->members[i].repository,
+                                      file, &err) &&
+            err.code == ERROR_INTEGRITY) {
+            *why = err;
+            debt_hint_parted(set, member, why);
+            return true;
+        }
+    return false;
+}
+
+/* The same by what lies beside `path`, for when nobody else can be asked. */
+static bool debt_is_parted_here(struct repository_set *set, size_t member, const char *object,
+                                const char *path, struct error *why)
+{
+    const char *slash = strrchr(path, '/');
+    struct error ignored = ERROR_INIT;
+    char file[WAL_NAME_SIZE];
+    bool other = false;
+
+    if (!debt_segment(object, file))
+        return false;
+
+    char *here = mem_printf("%.*s%s", slash ? (int)(slash + 1 - path) : 0, path, file);
+
+    if (wal_agreement_is_other(set->members[member].repository, file, here, &other, &ignored) &&
+        other) {
+        error_set(why, ERROR_INTEGRITY,
+                  "repository \"%s\" has a different file of the name \"%s\" than this server",
+                  set->members[member].config->name, file);
+        debt_hint_parted(set, member, why);
+    }
+    free(here);
+    return other;
+}
+
+/* One after the other: each counts by itself, and one whose copies are damaged keeps no other back. False: there
+ * is no sense in trying more. */
+static bool debt_pay_one(struct repository_set *set, size_t member, const char *object,
+                         const char *path, struct debt_paying *paying)
+{
+    struct error why = ERROR_INIT;
+    bool parted;
+
+    paying->tried++;
+    if (debt_pay_object(set, member, object, &why)) {
+        log_debug("repository \"%s\" got \"%s\", which it was owed",
+                  set->members[member].config->name, object);
+        unlink(path);
+        paying->paid++;
+        return true;
+    }
+    parted = why.code == ERROR_INTEGRITY && debt_is_parted(set, member, object, &why);
+    if (paying->failure.code == ERROR_NONE)
+        paying->failure = why;
+    return !parted && (why.code == ERROR_INTEGRITY || why.code == ERROR_NOT_FOUND);
 }
 
 static bool debt_pay_member(struct repository_set *set, size_t member, struct debt_paying *paying,
