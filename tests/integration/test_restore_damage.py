@@ -212,14 +212,18 @@ def test_a_shared_pack_and_a_manifest(chain):
         assert told.stderr.endswith(f"--backup {second}\n") and not (chain.scratch.path / "manifest").exists()
 
 
-def test_both_copies(make_site, scratch):
-    other = scratch.mkdir("second")
+def stopped_with_two_backups(make_site, other):
     site = make_site(wal_segsize=1, config={"repository second": {"url": f"file://{other}"}})
     site.backup()
     site.cluster.switch_wal()
     site.backup("--full")
     site.cluster.stop()
-    older, newer = backups(site)
+    return site, *backups(site)
+
+
+def test_both_copies(make_site, scratch):
+    other = scratch.mkdir("second")
+    site, older, newer = stopped_with_two_backups(make_site, other)
     path = pack(site, newer)
     with replaced(path, None), replaced(other / path.relative_to(site.repository), None):
         assert_says(restore(site, "both", check=4), 'in repository "second"', without_it(older))
@@ -227,12 +231,7 @@ def test_both_copies(make_site, scratch):
 
 def test_the_other_repository_is_worth_asking(make_site, scratch):
     """An older backup may cost data, the other copy costs nothing."""
-    site = make_site(wal_segsize=1, config={"repository second": {"url": f"file://{scratch.mkdir('second')}"}})
-    site.backup()
-    site.cluster.switch_wal()
-    site.backup("--full")
-    site.cluster.stop()
-    older, newer = backups(site)
+    site, older, newer = stopped_with_two_backups(make_site, scratch.mkdir("second"))
     with replaced(pack(site, newer), None):
         told = restore(site, "local", "--target", "immediate", "--repository", "local", check=4)
         assert_says(told, "hint: without --repository the other repositories are asked for it, too; else "

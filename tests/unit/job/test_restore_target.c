@@ -310,11 +310,11 @@ static void store_fork(uint32_t timeline, uint32_t parent, uint64_t at)
 /*
  * Timeline 3 left timeline 1 before timeline 2 did, which was made first:
  *
- *     1 --backup--3min--+--10min--+--20min
- *                       |         +-- 2: 30min, 40min
+ *     1 --backup--3min--+--10min--+--last
+ *                       |         +-- 2
  *                       +-- 3
  */
-START_TEST(a_timeline_beside_the_path)
+static void make_forks(int last)
 {
     make_backup(1000, PAST);
     wal_builder_commit(&wal, 5, PAST + 3 * MINUTE);
@@ -323,9 +323,14 @@ START_TEST(a_timeline_beside_the_path)
     wal_builder_commit(&wal, 6, PAST + 10 * MINUTE);
     next_segment();
     store_fork(2, 1, wal_builder_position(&wal));
-    wal_builder_commit(&wal, 7, PAST + 20 * MINUTE);
+    wal_builder_commit(&wal, 7, PAST + last * MINUTE);
     store_wal();
     start_wal(2, wal_builder_position(&wal) / SEGMENT - 1);
+}
+
+START_TEST(a_timeline_beside_the_path)
+{
+    make_forks(20);
     wal_builder_commit(&wal, 7, PAST + 30 * MINUTE);
     wal_builder_commit(&wal, 8, PAST + 40 * MINUTE);
     store_wal();
@@ -341,16 +346,7 @@ END_TEST
 /* Timeline 2 was given up soon, and timeline 1 went on; timeline 3 goes back before both. */
 START_TEST(a_timeline_that_was_given_up)
 {
-    make_backup(1000, PAST);
-    wal_builder_commit(&wal, 5, PAST + 3 * MINUTE);
-    next_segment();
-    store_fork(3, 1, wal_builder_position(&wal));
-    wal_builder_commit(&wal, 6, PAST + 10 * MINUTE);
-    next_segment();
-    store_fork(2, 1, wal_builder_position(&wal));
-    wal_builder_commit(&wal, 7, PAST + 30 * MINUTE);
-    store_wal();
-    start_wal(2, wal_builder_position(&wal) / SEGMENT - 1);
+    make_forks(30);
     wal_builder_commit(&wal, 7, PAST + 12 * MINUTE);
     store_wal();
 
