@@ -471,14 +471,14 @@ bool restore_target_choose(struct repository *repository, const struct restore_r
         struct wal_scan_reach reach;
 
         wal_scan_reach(choosing.scan, choosing.backup->start_lsn, &reach);
-        /* An old timeline asked for by name may lack WAL that only its descendants know of. */
-        choice->gap = reach.gap || request->timeline != 0;
+        choice->timeline = wal_scan_history(choosing.scan)->timeline;
+        /* An older timeline may lack WAL that only its descendants know of, as archive-get does. */
+        choice->gap = reach.gap || choice->timeline < choosing.newest_timeline;
         wal_segment_name(reach.timeline, reach.missing, wal_scan_segment_size(choosing.scan),
                          choice->missing);
         restore_seams_find(choosing.scan, choosing.backup->start_lsn, reach.missing,
                            &choice->seams);
         choice->seams.read_to = read_to(&choosing);
-        choice->timeline = wal_scan_history(choosing.scan)->timeline;
         /* Recovery asks for the history file of a numbered timeline other than 1. */
         choice->follow = choice->timeline > 1 && !wal_scan_history_known(choosing.scan)
                              ? RESTORE_TARGET_CURRENT

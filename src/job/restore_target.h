@@ -18,7 +18,7 @@ struct restore_target_choice {
     struct repository *repository; /* the first that has it: the one asked, or a sibling */
     uint32_t timeline;
     enum restore_target_follow follow;
-    bool gap; /* behind what recovery needs a segment is missing, and later ones are there */
+    bool gap; /* behind what recovery needs a segment may be missing, and later ones be there */
     char missing[WAL_NAME_SIZE]; /* the first segment that the archive does not have */
     struct restore_seams seams;
 };

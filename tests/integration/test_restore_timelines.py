@@ -1,5 +1,6 @@
 """Restoring along timelines, and with WAL missing: what cannot be reached is refused beforehand."""
 
+import contextlib
 import shutil
 
 import pytest
@@ -14,6 +15,19 @@ def wal_object(site, name):
     found = list(site.repository.glob(keys.stored(f"main/*/wal/{name[:8]}/{name[:16]}/{name}.zst")))
     assert len(found) == 1, name
     return found[0]
+
+
+@contextlib.contextmanager
+def aside(paths):
+    """They are not there for a while."""
+    moved = [(path, path.with_suffix(".aside")) for path in paths]
+    for path, away in moved:
+        path.rename(away)
+    try:
+        yield
+    finally:
+        for path, away in moved:
+            away.rename(path)
 
 
 def refused(site, *args, code=1):
@@ -167,18 +181,22 @@ def test_a_transaction_is_looked_for_on_the_timeline(fork):
 def test_without_the_segment_where_the_new_timeline_begins(fork):
     """Recovery would take the old timeline's segment and go on with what was written after the fork."""
     begin = wal_object(fork.site, segment_name(2, fork.fork.end // MB, MB))
-    aside = [(path, path.with_suffix(".aside")) for path in begin.parent.iterdir() if path.name >= begin.name]
-    for path, away in aside:  # with a later one there it is a gap
-        path.rename(away)
-    try:
+    with aside(path for path in begin.parent.iterdir() if path.name >= begin.name):  # with a later one it is a gap
         here = ("--repository", "local")  # another one would have it
         assert_says(refused(fork.site, *here), begin.name.split(".")[0], "--target-timeline 1")
         assert_says(refused(fork.site, *here, "--target-time", fork.new.commits[-5].time), begin.name.split(".")[0])
         target = [c for c in fork.after if c.end // MB < fork.fork.lsn // MB][-1]
         restore_checked(fork.site, fork.old, None, "still", "--target-lsn", format_lsn(target.lsn), lsn=target.lsn)
-    finally:
-        for path, away in aside:
-            away.rename(path)
+
+
+def test_immediate_where_only_descendants_have_later_wal(fork):
+    """Expire keeps of an old backup's WAL what the backup needs; reading ahead, recovery would ask for more."""
+    backup = only_backup(fork.site)
+    end = wal_object(fork.site, segment_name(1, (parse_lsn(backup["stop_lsn"]) - 1) // MB, MB))
+    with aside(path for path in end.parent.iterdir() if path.name > end.name):
+        restored = fork.site.restore("immediate", "--repository", "local", "--backup", backup["run"], "--target",
+                                     "immediate")
+        assert_restored(restored, fork.old.expect(start=restored.backup_start, immediate=True), ledger=None)
 
 
 def test_going_back_before_the_fork(scratch):
