@@ -253,11 +253,11 @@ static bool check_identity(const struct repository *repository, const struct ver
             entry->name, repository->name);
     if (!entry->remembered || memcmp(entry->sha256, identity_of(trailer), DIGEST_SHA256_SIZE) == 0)
         return true;
-    error_set(err, ERROR_INTEGRITY,
-              "object \"%s\" in repository \"%s\" has another content than when it was read before",
-              entry->name, repository->name);
-    return error_hint(err, "objects never change; if it was replaced on purpose, remove "
-                           "verify.sqlite from the state directory");
+    return error_set(err, ERROR_INTEGRITY,
+                     "object \"%s\" in repository \"%s\" has another content than when it was read"
+                     " before; if it was replaced on purpose, remove verify.sqlite from the state"
+                     " directory",
+                     entry->name, repository->name);
 }
 
 bool verify_object_read(struct repository *repository, struct verify_entry *entry,

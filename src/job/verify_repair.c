@@ -58,7 +58,8 @@ static bool prove_copy(const struct repairing *repairing, struct repository *sib
     return false;
 }
 
-/* Removes the object if it is damaged; what another repair has put right meanwhile stays. */
+/* Removes the object if it is damaged; what another repair has put right meanwhile stays. So does what only differs
+ * from what this host remembers: once WAL was moved away, a server may have archived other WAL under its name. */
 static bool clear_place(const struct repairing *repairing, const struct verify_entry *wanted,
                         bool *sound, struct error *err)
 {
@@ -67,6 +68,7 @@ static bool clear_place(const struct repairing *repairing, const struct verify_e
     char *full;
     bool ok;
 
+    entry.remembered = false;
     *sound = verify_object_read(walk->repository, &entry, repairing->reader, err);
     if (*sound)
         return true;

@@ -668,6 +668,38 @@ def test_repair_takes_nothing_of_another_server(scratch):
         assert objects(site.places["west"]) == before
 
 
+def test_repair_keeps_what_was_archived_anew(scratch):
+    """Set back, its later WAL moved away, it archives other WAL; an async repository still has the former, as had verify."""
+    site = make(scratch, sections={"east": {"copy": "async"}})
+    site.backup()
+    site.cluster.switch_wal(archived=True)
+    site.cluster.stop()
+    snapshot = scratch.path / "snapshot"
+    run(["cp", "-a", site.cluster.data, snapshot])
+    site.cluster.start()
+    site.cluster.sql("create table lost ()")
+    parted = site.cluster.switch_wal(archived=True)
+    site.cluster.stop()
+    site.pgvigil.run("copy")
+    site.pgvigil.run("verify")
+    run(["rm", "-rf", site.cluster.data])
+    run(["mv", snapshot, site.cluster.data])
+    for path in site.places["west"].rglob("00000001????????????????*.zst*"):
+        if path.name >= parted:
+            path.unlink()
+    site.cluster.start()
+    for _ in range(3):
+        site.cluster.sql("select pg_logical_emit_message(false, 'going', 'on')")
+        site.cluster.switch_wal(archived=True)
+    before = objects(site.places["west"])
+    for args in (("--repair",), ()):
+        done = site.pgvigil.run("verify", "--repository", "west", *args, check=4)
+        assert f"{parted}.zst" in done.stdout and "if it was replaced on purpose" in done.stdout, done.describe()
+        assert objects(site.places["west"]) == before
+    (site.state_dir / "verify.sqlite").unlink()
+    site.pgvigil.run("verify", "--repository", "west")
+
+
 def test_another_server_comes_back_after_the_restore(scratch):
     """Out of reach of the restore, so not compared; recovery must not go on with its WAL, which here links up."""
     site = make(scratch, settings={"autovacuum": "off", "full_page_writes": "off", "bgwriter_lru_maxpages": 0})
