@@ -2,9 +2,9 @@
  * wal_reader.h - record by record through WAL
  *
  * Fed with the bytes of consecutive WAL from the beginning of a segment, gives each whole record to
- * a callback. Records that began before the first byte fed are passed over. Only what the recovery
- * targets need is decoded: position, resource manager, transaction id, and of commit, abort and
- * restore-point records their contents (src/include/access/xlogrecord.h, xact.h, xlog_internal.h).
+ * a callback. Records that began before the first byte fed are passed over. Only what a restore has
+ * to know is decoded: position, resource manager, transaction id, and of commit, abort, restore-point
+ * and checkpoint records their contents (src/include/access/xlogrecord.h, xact.h, xlog_internal.h).
  * Record CRCs are checked for the records that are decoded. Bounded: a record is kept in memory
  * only up to 64 KiB; longer ones are passed over byte by byte (commit records with more are
  * truncated to their time and xid).
@@ -22,7 +22,8 @@ enum wal_record_kind {
     WAL_RECORD_OTHER,
     WAL_RECORD_COMMIT, /* also COMMIT PREPARED, with the prepared transaction's xid */
     WAL_RECORD_ABORT,  /* also ABORT PREPARED */
-    WAL_RECORD_RESTORE_POINT
+    WAL_RECORD_RESTORE_POINT,
+    WAL_RECORD_CHECKPOINT
 };
 
 struct wal_record {
@@ -32,6 +33,7 @@ struct wal_record {
     uint32_t xid;
     int64_t time;  /* microseconds since 1970, of commit, abort and restore point */
     char name[65]; /* of a restore point */
+    uint64_t redo; /* of a checkpoint: where recovery begins */
 };
 
 /* Returns false, with err set, to stop: wal_reader_feed then returns that error. */

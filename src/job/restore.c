@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "job/restore_begin.h"
 #include "job/restore_blocks.h"
 #include "job/restore_config.h"
 #include "job/restore_delta.h"
@@ -175,6 +176,8 @@ static bool prepare(struct restoring *restoring, struct error *err)
     restore_newer_warn(restoring->repository, restoring->request, &restoring->choice,
                        restoring->jobs);
     return fetch_manifest(restoring, err) &&
+           restore_begin_check(restoring->repository, backup, manifest_meta(restoring->manifest),
+                               err) &&
            refs_fetch(restoring->repository, backup->run, backup->refs_sha256, &restoring->refs,
                       err) &&
            restore_plan_read(&restoring->plan, restoring->manifest, err) &&

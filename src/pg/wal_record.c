@@ -14,6 +14,8 @@
 #define MANAGER_XACT 1
 
 #define INFO_OF_XLOG 0xF0
+#define XLOG_CHECKPOINT_SHUTDOWN 0x00
+#define XLOG_CHECKPOINT_ONLINE 0x10
 #define XLOG_SWITCH 0x40
 #define XLOG_RESTORE_POINT 0x70
 
@@ -168,6 +170,17 @@ static void decode_restore_point(struct bytes_reader *reader, struct wal_record 
     memcpy(record->name, name, strnlen((const char *)name, RESTORE_POINT_NAME_SIZE));
 }
 
+/* A checkpoint's contents begin with its redo position (pg_control.h). */
+static void decode_xlog(uint8_t operation, struct bytes_reader *reader, struct wal_record *record)
+{
+    if (operation == XLOG_RESTORE_POINT) {
+        decode_restore_point(reader, record);
+    } else if (operation == XLOG_CHECKPOINT_ONLINE || operation == XLOG_CHECKPOINT_SHUTDOWN) {
+        record->redo = bytes_take_u64(reader);
+        record->kind = reader->failed ? WAL_RECORD_OTHER : WAL_RECORD_CHECKPOINT;
+    }
+}
+
 void wal_record_decode(int major, const void *bytes, size_t length, struct wal_record *record)
 {
     struct bytes_reader reader = {.at = bytes, .left = length};
@@ -179,14 +192,12 @@ void wal_record_decode(int major, const void *bytes, size_t length, struct wal_r
     }
     wal_record_parse_header(start, &header);
     record->xid = header.xid;
-    bool restore_point =
-        header.manager == MANAGER_XLOG && (header.info & INFO_OF_XLOG) == XLOG_RESTORE_POINT;
-    if ((header.manager != MANAGER_XACT && !restore_point) || !find_data(&reader)) {
+    if ((header.manager != MANAGER_XACT && header.manager != MANAGER_XLOG) || !find_data(&reader)) {
         return;
     }
-    if (restore_point) {
-        decode_restore_point(&reader, record);
-    } else {
+    if (header.manager == MANAGER_XACT) {
         decode_xact(major, header.info, &reader, record);
+    } else {
+        decode_xlog(header.info & INFO_OF_XLOG, &reader, record);
     }
 }

@@ -32,8 +32,9 @@ void wal_record_parse_header(const unsigned char bytes[WAL_RECORD_HEADER_SIZE],
 /* XLOG_SWITCH: the rest of the segment holds nothing. */
 bool wal_record_is_switch(const struct wal_record_header *header);
 
-/* Fills kind, xid, time and name of `record` from `length` bytes of the record, with its header;
- * there may be fewer than the record has. Contents that make no sense leave what could be read. */
+/* Fills kind, xid, time, name and redo of `record` from `length` bytes of the record, with its
+ * header; there may be fewer than the record has. Contents that make no sense leave what could be
+ * read. */
 void wal_record_decode(int major, const void *bytes, size_t length, struct wal_record *record);
 
 #endif

@@ -724,6 +724,47 @@ def test_another_server_comes_back_after_the_restore(scratch):
     assert "--without east restores from what was archived into" in log, log
 
 
+def test_a_backup_from_before_the_server_was_set_back(scratch):
+    """Its WAL was moved away, as archive-push asks for; under the names there is what the server has written since."""
+    site = make(scratch, names=("west",))
+    site.cluster.sql("create table t (i int)")
+    site.backup()
+    site.cluster.switch_wal(archived=True)
+    site.cluster.stop()
+    snapshot = scratch.path / "snapshot"
+    run(["cp", "-a", site.cluster.data, snapshot])
+    site.cluster.start()
+    for _ in range(3):
+        site.cluster.sql("insert into t values (1)")
+        site.cluster.switch_wal(archived=True)
+    site.backup()
+    site.cluster.stop()
+    first, lost = listed(site, "west")
+    restored = site.restore("before")
+    restored.stop()
+    run(["rm", "-rf", site.cluster.data])
+    run(["mv", snapshot, site.cluster.data])
+    site.cluster.start()
+    site.cluster.sql("insert into t values (2)")
+    parted = site.cluster.switch_wal(archived=False)
+    assert_says(site.pgvigil.run("archive-push", site.cluster.data / "pg_wal" / parted, check=4), "another content")
+    for path in sorted(site.places["west"].rglob("00000001????????????????*.zst*")):
+        if path.name >= parted:
+            path.unlink()
+    for _ in range(8):
+        site.cluster.sql("insert into t values (2)")
+        site.cluster.switch_wal(archived=True)
+    for args in ((), ("--backup", lost), ("--target", "immediate")):
+        done = site.pgvigil.run("restore", "--to", scratch.path / "refused", *args, check=4)
+        assert_says(done, f'in repository "west" is not that of backup {lost}', "--backup chooses another one")
+        assert not (scratch.path / "refused").exists()
+    restored = site.restore("first", "--backup", first)
+    assert set(restored.sql("select i, count(*) from t group by i")) == {(2, 9)}
+    restored.stop()
+    site.backup()
+    assert site.restore("newest").scalar("select count(*) from t") == 9
+
+
 def test_restore_where_only_another_has_a_backup(scratch):
     """The newest backup that serves is taken, whoever has it; its repository is asked first then."""
     site = make(scratch)

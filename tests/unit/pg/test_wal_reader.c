@@ -122,6 +122,33 @@ START_TEST(test_kinds)
 }
 END_TEST
 
+START_TEST(test_checkpoints)
+{
+    unsigned char data[88] = {0};
+    struct wal_builder builder;
+    struct seen seen;
+    uint64_t lsns[2];
+
+    bytes_put_u64(data, UINT64_C(0x700000028));
+    wal_builder_start(&builder, _i, SEGMENT_SIZE, UINT64_C(0x700000000));
+    lsns[0] = wal_builder_record(&builder, 0, 0x10, 0, data, sizeof data);
+    lsns[1] = wal_builder_record(&builder, 0, 0x00, 0, data, sizeof data);
+    wal_builder_record(&builder, 0, 0x10, 0, data, 7); /* too short for one */
+    wal_builder_record(&builder, 0, 0x30, 0, data, sizeof data);
+    wal_builder_pad(&builder);
+    read_all(&builder, &seen);
+    ck_assert_uint_eq(seen.count, 4);
+    for (size_t i = 0; i < 2; i++) {
+        expect_record(&seen, i, WAL_RECORD_CHECKPOINT, lsns[i], 0, 0);
+        ck_assert_uint_eq(seen.records[i].redo, UINT64_C(0x700000028));
+    }
+    ck_assert_int_eq(seen.records[2].kind, WAL_RECORD_OTHER);
+    ck_assert_int_eq(seen.records[3].kind, WAL_RECORD_OTHER);
+    free(seen.records);
+    buffer_free(&builder.bytes);
+}
+END_TEST
+
 /* A record's own data may lie behind its replication origin and its top-level transaction. */
 START_TEST(test_parts_before_data)
 {
@@ -534,6 +561,7 @@ Suite *wal_reader_suite(void)
     TCase *tests = tcase_create("wal_reader");
 
     tcase_add_loop_test(tests, test_kinds, 15, 19);
+    tcase_add_loop_test(tests, test_checkpoints, 15, 19);
     tcase_add_test(tests, test_parts_before_data);
     tcase_add_test(tests, test_pieces);
     tcase_add_test(tests, test_page_edges);

@@ -1,0 +1,123 @@
+/*
+ * restore_begin.c - is the archived WAL that of the backup's own server?
+ */
+#include "job/restore_begin.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "pgvigil/layout.h"
+#include "pgvigil/log.h"
+#include "pgvigil/process.h"
+#include "pgvigil/repository_ask.h"
+#include "pgvigil/wal_archive.h"
+#include "pgvigil/wal_reader.h"
+
+/* More than the record of a checkpoint and the header of a page that may interrupt it. */
+#define CHECKPOINT_SIZE 256
+
+/* One segment is searched. */
+struct search {
+    uint64_t checkpoint, redo;
+    uint64_t at; /* LSN of the next byte */
+    struct wal_reader *reader;
+    bool found;
+    bool ended;
+    bool falls_short; /* ended before the checkpoint's place */
+};
+
+static bool see(const struct wal_record *record, void *context, struct error *err)
+{
+    struct search *search = context;
+
+    (void)err;
+    search->found =
+        search->found || (record->lsn == search->checkpoint &&
+                          record->kind == WAL_RECORD_CHECKPOINT && record->redo == search->redo);
+    return true;
+}
+
+static bool feed(const void *data, size_t length, void *context, struct error *err)
+{
+    struct search *search = context;
+
+    if (!search->ended &&
+        !wal_reader_feed(search->reader, search->at, data, length, &search->ended, err))
+        return false;
+    search->at += length;
+    return true;
+}
+
+static bool read_checkpoint(const char *label, uint64_t *lsn)
+{
+    char text[WAL_LSN_TEXT_SIZE];
+    const char *line = strstr(label, "\nCHECKPOINT LOCATION: ");
+
+    return line != NULL && sscanf(line, "\nCHECKPOINT LOCATION: %17[0-9A-F/]", text) == 1 &&
+           wal_parse_lsn(text, lsn);
+}
+
+/* In the first repository that can give the segment; where others differ, see wal_agreement.h. */
+static bool search_segment(struct repository *repository, const char *file, struct search *search,
+                           bool *read, struct error *err)
+{
+    const uint64_t start = search->at;
+    struct wal_name name;
+
+    wal_parse_name(file, &name);
+    for (*read = false; repository != NULL && !*read;
+         repository = repository_ask_next(repository)) {
+        search->at = start;
+        search->found = search->ended = false;
+        search->reader = wal_reader_new(see, search);
+        *read = wal_archive_fetch(repository, &name, file, feed, search, NULL, err);
+        search->falls_short = search->ended && wal_reader_end(search->reader) <= search->checkpoint;
+        wal_reader_free(search->reader);
+        if (!*read && err->code == ERROR_CANCELLED)
+            return false;
+        if (!*read)
+            log_debug("%s", err->message);
+        error_clear(err);
+    }
+    return true;
+}
+
+static bool refuse(const struct repository *repository, const struct backup_info *backup,
+                   const char *file, uint64_t checkpoint, struct error *err)
+{
+    char *where = repository_ask_names(repository);
+    char run[CLOCK_COMPACT_SIZE], lsn[WAL_LSN_TEXT_SIZE];
+
+    layout_run_text(backup->run, run);
+    error_set(err, ERROR_INTEGRITY,
+              "WAL segment %s in %s is not that of backup %s: the checkpoint at LSN %s, with which"
+              " its recovery begins, is not in it",
+              file, where, run, wal_format_lsn(checkpoint, lsn));
+    free(where);
+    error_detail(err, "another server with the same system identifier archived under that name: a"
+                      " clone, or this one after it was set back to an earlier state");
+    return error_hint(err,
+                      "--backup chooses another one, of the server whose WAL is there (`%s list`"
+                      " shows them); this one can be restored with its own server's WAL only",
+                      process_command());
+}
+
+bool restore_begin_check(struct repository *repository, const struct backup_info *backup,
+                         const struct manifest_meta *meta, struct error *err)
+{
+    const uint32_t size = backup->wal_segment_size;
+    struct search search = {.redo = backup->start_lsn};
+    char file[WAL_NAME_SIZE];
+    bool read;
+
+    if (!read_checkpoint(meta->backup_label, &search.checkpoint) ||
+        search.checkpoint % size + CHECKPOINT_SIZE > size)
+        return true;
+    wal_segment_name(backup->timeline, search.checkpoint / size, size, file);
+    search.at = search.checkpoint / size * size;
+    if (!search_segment(repository, file, &search, &read, err))
+        return false;
+    return !read || search.found || search.falls_short ||
+           refuse(repository, backup, file, search.checkpoint, err);
+}
