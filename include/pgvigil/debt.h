@@ -33,8 +33,8 @@ bool debt_review(const struct config *config, const char *repository, uint64_t s
 bool debt_pay(struct repository_set *set, size_t most, size_t *paid, struct error *err);
 
 /* Before a segment is stored in this member: ERROR_INTEGRITY if another server has archived there under the name
- * of the oldest that it is owed of the timeline, or of the one before this, by what the other members have or lies
- * beside this file. What cannot be told is not so. */
+ * of the oldest that it is owed of the timeline, of the one before this, or of the timeline's history, by what the
+ * other members have or lies beside this file. What cannot be told is not so. */
 bool debt_check_parted(struct repository_set *set, size_t member, const struct wal_source *segment,
                        struct error *err);
 

@@ -196,12 +196,15 @@ struct debt_paying {
     struct error failure; /* of the first that could not be paid; ERROR_NONE: none */
 };
 
-/* The name of a segment; *file is undefined for any other object. */
-static bool debt_segment(const char *object, char file[WAL_NAME_SIZE])
+/* What tells servers apart: the name of a segment or a history file. Otherwise *file is undefined. */
+static bool debt_telling(const char *object, enum wal_file_kind *kind, char file[WAL_NAME_SIZE])
 {
     struct wal_name parsed;
 
-    return layout_parse_wal(object, file, &parsed) && parsed.kind == WAL_SEGMENT;
+    if (!layout_parse_wal(object, file, &parsed))
+        return false;
+    *kind = parsed.kind;
+    return parsed.kind == WAL_SEGMENT || parsed.kind == WAL_HISTORY;
 }
 
 static bool debt_hint_parted(const struct repository_set *set, size_t member, struct error *why)
@@ -215,9 +218,10 @@ static bool debt_is_parted(struct repository_set *set, size_t member, const char
                            struct error *why)
 {
     struct error err = ERROR_INIT;
+    enum wal_file_kind kind;
     char file[WAL_NAME_SIZE];
 
-    if (!debt_segment(object, file))
+    if (!debt_telling(object, &kind, file))
         return false;
     for (size_t i = 0; i < set->count; i++)
         if (i != member && repository_set_has(set, i) &&
@@ -237,10 +241,11 @@ static bool debt_is_parted_here(struct repository_set *set, size_t member, const
 {
     const char *slash = strrchr(path, '/');
     struct error ignored = ERROR_INIT;
+    enum wal_file_kind kind;
     char file[WAL_NAME_SIZE];
     bool other = false;
 
-    if (!debt_segment(object, file))
+    if (!debt_telling(object, &kind, file))
         return false;
 
     char *here = mem_printf("%.*s%s", slash ? (int)(slash + 1 - path) : 0, path, file);
@@ -333,13 +338,14 @@ bool debt_check_parted(struct repository_set *set, size_t member, const struct w
         error_clear(err);
     for (size_t i = 0; i < owed.count && !parted; i++) {
         const char *object = owed.names[i];
+        enum wal_file_kind kind;
 
-        if (strncmp(object, timeline, strlen(timeline)) != 0)
+        if (strncmp(object, timeline, strlen(timeline)) != 0 || !debt_telling(object, &kind, file))
             continue;
-        if (oldest || strcmp(object, before) == 0)
+        if (kind == WAL_HISTORY || oldest || strcmp(object, before) == 0)
             parted = debt_is_parted(set, member, object, err) ||
                      debt_is_parted_here(set, member, object, segment->path, err);
-        oldest = false;
+        oldest = oldest && kind == WAL_HISTORY;
     }
     debt_free(&owed);
     free(directory);

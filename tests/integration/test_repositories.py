@@ -647,6 +647,37 @@ def test_two_servers_that_took_up_one_timeline(scratch):
     assert_says(done, 'different files of the name "00000002.history"')
 
 
+def test_nothing_is_stored_behind_another_servers_timeline(scratch):
+    """The region that was away has got another history of the timeline: what it is owed is not of that one."""
+    site = make(scratch)
+    site.backup()
+    points = []
+    for _ in range(3):
+        points.append(site.cluster.restore_point(f"point {len(points)}"))
+        site.cluster.switch_wal(archived=True)
+    site.cluster.stop()
+    for region, other, point in (("west", "east", 0), ("east", "west", 2)):
+        run(["rm", "-rf", site.state_dir / "debt", site.state_dir / "history"])
+        forget_outages(site)
+        hide(site.places[other])
+        server = site.restore(f"of-{region}", "--take-over", "--without", other, "--target-lsn", format_lsn(points[point]))
+        for _ in range(1 if region == "west" else 4):
+            segment = server.switch_wal(archived=True)
+        if region == "west":
+            server.stop()
+        show(site.places[other])
+    forget_outages(site)
+    before = objects(site.places["west"])
+    segment = server.switch_wal(archived=False)
+    done = site.pgvigil.run("archive-push", server.data / "pg_wal" / segment, check=4)
+    assert_says(done, 'have different files of the name "00000002.history"', 'nothing is stored behind it in "west"')
+    assert objects(site.places["west"]) == before
+    run(["rm", "-rf", *site.places["west"].glob("main/*/wal/00000002")])
+    server.wait_archived(segment)
+    site.pgvigil.run("copy")
+    assert owed(site, "west") == 0 and objects(site.places["west"]).keys() == objects(site.places["east"]).keys()
+
+
 def test_repair_takes_nothing_of_another_server(scratch):
     """What is missing is there under its name, between segments of other WAL."""
     site = make(scratch)
