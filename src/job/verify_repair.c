@@ -112,13 +112,13 @@ static bool is_own_failure(const struct error *err)
 }
 
 /* Segments of another server would fit by their names alone: what both have before and behind them must be the
- * same. */
+ * same, and their timeline's history. */
 static bool check_neighbours(const struct repairing *repairing, struct repository *sibling,
                              const struct verify_finding *finding, struct error *err)
 {
     const struct verify_walk *walk = repairing->walk;
     const uint32_t size = walk->survey->wal.segment_size;
-    char before[WAL_NAME_SIZE], behind[WAL_NAME_SIZE];
+    char before[WAL_NAME_SIZE], behind[WAL_NAME_SIZE], history[WAL_NAME_SIZE];
     uint32_t timeline;
     uint64_t first;
 
@@ -127,7 +127,9 @@ static bool check_neighbours(const struct repairing *repairing, struct repositor
     wal_segment_name(timeline, first > 0 ? first - 1 : 0, size, before);
     wal_segment_name(timeline, first + finding->count, size, behind);
     return (first == 0 || wal_agreement_check_file(walk->repository, sibling, before, err)) &&
-           wal_agreement_check_file(walk->repository, sibling, behind, err);
+           wal_agreement_check_file(walk->repository, sibling, behind, err) &&
+           wal_agreement_check_file(walk->repository, sibling, wal_history_name(timeline, history),
+                                    err);
 }
 
 /* True when it is back; else the reason is that of the first sibling that has such an object. */

@@ -623,23 +623,33 @@ def test_a_backup_is_not_copied_to_another_servers_wal(scratch):
     assert listed(site, "west") == [first] and len(listed(site, "east")) == 2
 
 
-def test_two_servers_that_took_up_one_timeline(scratch):
-    """Promoted at different points, each archives into its own region; no segment of the timeline is in both."""
-    site = make(scratch)
-    site.backup()
+def take_up(site, west, east):
+    """A timeline promoted at different points, each with so many segments, in a region of its own; returns the latter."""
     points = []
     for _ in range(3):
         points.append(site.cluster.restore_point(f"point {len(points)}"))
         site.cluster.switch_wal(archived=True)
     site.cluster.stop()
-    for region, other, point in (("west", "east", 0), ("east", "west", 2)):
+    for region, other, point, count in (("west", "east", 0, west), ("east", "west", 2, east)):
+        run(["rm", "-rf", site.state_dir / "debt", site.state_dir / "history"])
+        forget_outages(site)
         hide(site.places[other])
         server = site.restore(f"of-{region}", "--take-over", "--without", other, "--target-lsn", format_lsn(points[point]))
-        server.switch_wal(archived=True)
-        server.stop()
+        for _ in range(count):
+            server.switch_wal(archived=True)
+        if region == "west":
+            server.stop()
         show(site.places[other])
-        forget_outages(site)
-        run(["rm", "-rf", site.state_dir / "debt", site.state_dir / "history"])
+    forget_outages(site)
+    return server
+
+
+def test_two_servers_that_took_up_one_timeline(scratch):
+    """Promoted at different points, each archives into its own region; no segment of the timeline is in both."""
+    site = make(scratch)
+    site.backup()
+    take_up(site, west=1, east=1).stop()
+    run(["rm", "-rf", site.state_dir / "debt"])
     before = {name: objects(site.places[name]) for name in site.places}
     assert_says(site.pgvigil.run("copy", check=4), 'different files of the name "00000002.history"', "nothing is copied")
     assert {name: objects(site.places[name]) for name in site.places} == before
@@ -647,26 +657,25 @@ def test_two_servers_that_took_up_one_timeline(scratch):
     assert_says(done, 'different files of the name "00000002.history"')
 
 
+def test_repair_takes_nothing_of_another_servers_timeline(scratch):
+    """What is missing is all that the other one has of the timeline."""
+    site = make(scratch)
+    site.backup()
+    take_up(site, west=5, east=1).stop()
+    run(["rm", "-rf", site.state_dir / "debt"])
+    (one,) = site.places["east"].glob("main/*/wal/00000002/0*/*")
+    (site.places["west"] / one.relative_to(site.places["east"])).unlink()
+    before = objects(site.places["west"])
+    done = site.pgvigil.run("verify", "--repository", "west", "--repair", check=4)
+    assert 'have different files of the name "00000002.history"' in done.stdout, done.describe()
+    assert objects(site.places["west"]) == before
+
+
 def test_nothing_is_stored_behind_another_servers_timeline(scratch):
     """The region that was away has got another history of the timeline: what it is owed is not of that one."""
     site = make(scratch)
     site.backup()
-    points = []
-    for _ in range(3):
-        points.append(site.cluster.restore_point(f"point {len(points)}"))
-        site.cluster.switch_wal(archived=True)
-    site.cluster.stop()
-    for region, other, point in (("west", "east", 0), ("east", "west", 2)):
-        run(["rm", "-rf", site.state_dir / "debt", site.state_dir / "history"])
-        forget_outages(site)
-        hide(site.places[other])
-        server = site.restore(f"of-{region}", "--take-over", "--without", other, "--target-lsn", format_lsn(points[point]))
-        for _ in range(1 if region == "west" else 4):
-            segment = server.switch_wal(archived=True)
-        if region == "west":
-            server.stop()
-        show(site.places[other])
-    forget_outages(site)
+    server = take_up(site, west=1, east=4)
     before = objects(site.places["west"])
     segment = server.switch_wal(archived=False)
     done = site.pgvigil.run("archive-push", server.data / "pg_wal" / segment, check=4)
