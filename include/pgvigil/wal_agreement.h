@@ -14,7 +14,7 @@
 /* Behind what is not done, in a hint. */
 #define WAL_AGREEMENT_CURE                                                                         \
     "as that would make one WAL of two: find out which of the two the database needs, and move "   \
-    "the other's WAL files away, from that one on"
+    "the other's WAL files away, from that one on, and its later backups (backup/ID)"
 
 /*
  * Compares, of what recovery along the history reads between two LSNs, the newest segment of each timeline

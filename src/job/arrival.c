@@ -139,8 +139,9 @@ bool arrival_check_own(struct repository *repository, const char *data_directory
         err,
         "another server with the same system identifier archived under that name: a clone, an old "
         "primary, or this one before it was set back to an earlier state");
-    return error_hint(err, "find out which of the two the database needs, and move the other's WAL "
-                           "files away, from where they differ on");
+    return error_hint(err,
+                      "find out which of the two the database needs, and move the other's WAL "
+                      "files away, from where they differ on, and its later backups (backup/ID)");
 }
 
 /* All names are there: of this server's files? */

@@ -99,8 +99,8 @@ static bool refuse(const struct repository *repository, const struct backup_info
                       " clone, or this one after it was set back to an earlier state");
     return error_hint(err,
                       "--backup chooses another one, of the server whose WAL is there (`%s list`"
-                      " shows them); this one can be restored with its own server's WAL only",
-                      process_command());
+                      " shows them); if this one's own WAL is given up, move backup/%s away, too",
+                      process_command(), run);
 }
 
 bool restore_begin_check(struct repository *repository, const struct backup_info *backup,

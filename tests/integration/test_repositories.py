@@ -796,12 +796,17 @@ def test_a_backup_from_before_the_server_was_set_back(scratch):
         site.cluster.switch_wal(archived=True)
     for args in ((), ("--backup", lost), ("--target", "immediate")):
         done = site.pgvigil.run("restore", "--to", scratch.path / "refused", *args, check=4)
-        assert_says(done, f'in repository "west" is not that of backup {lost}', "--backup chooses another one")
+        assert_says(done, f'in repository "west" is not that of backup {lost}', "--backup chooses another one",
+                    f"move backup/{lost} away")
         assert not (scratch.path / "refused").exists()
     restored = site.restore("first", "--backup", first)
     assert set(restored.sql("select i, count(*) from t group by i")) == {(2, 9)}
     restored.stop()
+    (gone,) = site.places["west"].glob(f"main/*/backup/{lost}")
+    run(["rm", "-rf", gone])
+    assert site.restore("again").scalar("select count(*) from t") == 9
     site.backup()
+    site.pgvigil.run("verify", "--all")
     assert site.restore("newest").scalar("select count(*) from t") == 9
 
 
