@@ -16,13 +16,16 @@ struct lag {
     uint64_t bytes;    /* of WAL and packs among them */
     uint64_t backups;
     uint64_t wal_files;
-    int64_t
-        time; /* microseconds from the newest moment that can be restored from here to the newest
-                     of any repository; 0: it is the newest; -1: nothing can be restored from here */
+    int64_t time; /* microseconds from the newest moment that can be restored from here to the
+                     newest of any repository; 0: it is the newest; or one of LAG_TIME_* */
 };
 
-/* The newest moment that can be restored; INT64_MIN: none can. */
-int64_t lag_newest_moment(const struct survey *survey);
+#define LAG_TIME_NOTHING (-1) /* nothing can be restored from here */
+#define LAG_TIME_SEALED (-2) /* something is lacking, and WAL that would tell cannot be decrypted */
+
+/* The newest moment that can be restored; INT64_MIN: none can. *sealed becomes true where that may
+ * be later, and nobody can tell; else it stays. */
+int64_t lag_newest_moment(const struct survey *survey, bool *sealed);
 
 /* What `repository` lacks that one of the others (open, the same cluster selected) has. time is not
  * set. */

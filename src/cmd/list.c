@@ -85,26 +85,30 @@ static const struct survey *survey_of(const struct list_repository *entry, uint6
     return NULL;
 }
 
-static int64_t newest_moment(const struct list_repository *entry, uint64_t identifier)
+static int64_t newest_moment(const struct list_repository *entry, uint64_t identifier, bool *sealed)
 {
     const struct survey *survey = survey_of(entry, identifier);
 
-    return survey ? lag_newest_moment(survey) : INT64_MIN;
+    return survey ? lag_newest_moment(survey, sealed) : INT64_MIN;
 }
 
-static void add_time(const struct list *list, struct list_repository *entry, uint64_t identifier)
+static void add_time(const struct list *list, struct list_repository *entry, uint64_t identifier,
+                     uint64_t lacking)
 {
-    int64_t here = newest_moment(entry, identifier), newest = INT64_MIN;
+    bool sealed = false;
+    int64_t here = newest_moment(entry, identifier, &sealed), newest = INT64_MIN;
 
     for (size_t i = 0; i < list->count; i++) {
-        int64_t moment = newest_moment(&list->repositories[i], identifier);
+        int64_t moment = newest_moment(&list->repositories[i], identifier, &sealed);
 
         newest = moment > newest ? moment : newest;
     }
-    if (newest == INT64_MIN || entry->lag.time < 0)
+    if (newest == INT64_MIN || entry->lag.time == LAG_TIME_NOTHING)
         return;
     if (here == INT64_MIN)
-        entry->lag.time = -1;
+        entry->lag.time = LAG_TIME_NOTHING;
+    else if (entry->lag.time == LAG_TIME_SEALED || (sealed && lacking > 0))
+        entry->lag.time = LAG_TIME_SEALED;
     else if (newest - here > entry->lag.time)
         entry->lag.time = newest - here;
 }
@@ -137,7 +141,7 @@ static bool compare_cluster(const struct list *list, struct list_repository *ent
     lag->bytes += one.bytes;
     lag->backups += one.backups;
     lag->wal_files += one.wal_files;
-    add_time(list, entry, identifier);
+    add_time(list, entry, identifier, one.objects);
     return true;
 }
 

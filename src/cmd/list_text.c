@@ -251,8 +251,10 @@ static void print_lag(const struct lag *lag, struct buffer *out)
         " WAL file%s among them)",
         lag->ahead, lag->objects, lag->objects == 1 ? "" : "s", units_format_size(lag->bytes, size),
         lag->backups, lag->backups == 1 ? "" : "s", lag->wal_files, lag->wal_files == 1 ? "" : "s");
-    if (lag->time < 0)
+    if (lag->time == LAG_TIME_NOTHING)
         buffer_append_string(out, ", and nothing can be restored from here\n");
+    else if (lag->time == LAG_TIME_SEALED)
+        buffer_append_string(out, "; in time by what only a private key can tell\n");
     else
         buffer_append_format(out, ", in time by %s\n", units_format_duration(lag->time, time));
 }

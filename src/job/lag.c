@@ -4,7 +4,7 @@
 #include "pgvigil/copy_plan.h"
 #include "pgvigil/log.h"
 
-int64_t lag_newest_moment(const struct survey *survey)
+int64_t lag_newest_moment(const struct survey *survey, bool *sealed)
 {
     int64_t newest = INT64_MIN;
 
@@ -14,6 +14,7 @@ int64_t lag_newest_moment(const struct survey *survey)
             window->any_transaction ? window->last_transaction : window->newest->stop_time;
 
         newest = moment > newest ? moment : newest;
+        *sealed = *sealed || window->sealed;
     }
     return newest;
 }

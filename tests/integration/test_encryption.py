@@ -365,6 +365,24 @@ def test_copies_between_encrypted_repositories(scratch):
     assert wanted == found and sum(name.suffix == ".cms" for name in wanted) > 4
     site.pgvigil.run("verify", "--all", "--quiet")
 
+    # How far one is behind in time is in WAL that only a private key opens: then it is not told.
+    east = next(places["east"].rglob("backup.json"))
+    for step in (None, "WAL", "backup"):
+        if step == "WAL":
+            site.cluster.sql("insert into t values (0)")
+            site.cluster.switch_wal(archived=True)
+        if step == "backup":
+            site.backup()
+        behind = {one["name"]: one["behind"] for one in site.pgvigil.json("list")["repositories"]}
+        assert behind["west"]["seconds"] == 0 and (behind["east"]["objects"] > 0) == (step is not None)
+        assert behind["east"]["seconds"] == (None if step else 0), step
+        says = "; in time by what only a private key can tell\n" if step else "Level with the others"
+        assert says in site.pgvigil.run("list").stdout
+    east.rename(east.with_name("away"))  # that much can be told
+    assert ", and nothing can be restored from here" in site.pgvigil.run("list").stdout
+    east.with_name("away").rename(east)
+    site.pgvigil.run("copy")
+
     # Damage is found, its cost told, and repaired as well.
     backup = next(places["west"].rglob("backup.json")).parent.name
     pack, manifest = (next(places["west"].rglob(pattern)) for pattern in ("pack/*/*.cms", "manifest.*.cms"))
