@@ -68,6 +68,17 @@ static bool keys_read_file(const char *path, struct buffer *text, struct error *
     return keys_hint_missing(path, err) || process_tell_owner(path, err);
 }
 
+/* Whoever named a private key by mistake must not be told to give that one away. */
+static void keys_hint_certificate(const char *path, struct error *err)
+{
+    const struct error why = *err;
+
+    if (access(path, F_OK) != 0 && errno == ENOENT)
+        return;
+    error_hint(err, "\"recipients\" names certificates (.crt), never private keys%s%s",
+               why.hint[0] != '\0' ? ". Only if this is a certificate: " : "", why.hint);
+}
+
 static bool keys_add_certificate(struct keys_recipients *recipients, X509 *certificate,
                                  const char *path, struct error *err)
 {
@@ -91,6 +102,8 @@ static bool keys_add_certificates(struct keys_recipients *recipients, const char
     BIO *bio = ok ? BIO_new_mem_buf(buffer_text(&text), (int)text.length) : NULL;
     X509 *certificate;
 
+    if (!ok)
+        keys_hint_certificate(path, err);
     while (ok && (certificate = PEM_read_bio_X509(bio, NULL, NULL, NULL)) != NULL)
         ok = keys_add_certificate(recipients, certificate, path, err);
     BIO_free(bio);

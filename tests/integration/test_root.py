@@ -82,6 +82,24 @@ def test_what_root_reads_and_the_owner_does_not(make_site, scratch):
     assert set(steps(as_root(scratch, *site.pgvigil.command, "check")).values()) == {"ok"}
 
 
+@pytest.mark.directory
+def test_a_private_key_among_the_recipients_is_not_given_away(make_site, scratch):
+    """It is named by mistake, and root's alone; for a certificate the same hint says how to make it readable."""
+    site, file = make_site(init=False), scratch.path / "escrow.key"
+    site.pgvigil.run("keygen", scratch.path / "escrow")
+    site.write_config({"encryption": {"recipients": file.with_suffix(".crt"), "identity": None}})
+    site.pgvigil.run("init")
+    os.chown(file, 0, 0)
+    site.write_config({"encryption": {"recipients": f"{file.with_suffix('.crt')}, {file}"}})
+    assert_says(site.pgvigil.run("backup", check=2), f'could not open file "{file}": Permission denied',
+                'hint: "recipients" names certificates (.crt), never private keys. Only if this is a certificate: as root: chown')
+    scratch.mkdir("closed")
+    os.chmod(file.rename(scratch.path / "closed" / "escrow.key").parent, 0o700)
+    os.chown(scratch.path / "closed", 0, 0)
+    site.write_config({"encryption": {"recipients": scratch.path / "closed" / "escrow.key"}})
+    assert_says(site.pgvigil.run("backup", check=2), "Permission denied", 'hint: "recipients" names certificates (.crt), never')
+
+
 def test_root_does_not_write_where_the_owner_could_lead_it(make_site, scratch):
     """A repository below a directory of the owner's is made by the owner."""
     site = make_site(init=False)
