@@ -122,6 +122,8 @@ static void append_settings(const struct restore_config *restore, const char *pr
     append_target(request, text);
     append_setting(text, "recovery_target_inclusive",
                    request->bound == RESTORE_INCLUSIVE ? "on" : "off");
+    buffer_append_string(text,
+                         "# Of a standby: 'latest', so that it follows the next promotion:\n");
     append_setting(text, "recovery_target_timeline", timeline);
     append_setting(text, "recovery_target_action", actions[request->action]);
     if (restore->choice->gap) {

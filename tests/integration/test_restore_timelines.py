@@ -199,6 +199,18 @@ def test_immediate_where_only_descendants_have_later_wal(fork):
         assert_restored(restored, fork.old.expect(start=restored.backup_start, immediate=True), ledger=None)
 
 
+def test_a_standby_follows_the_newest_timeline(fork):
+    """Made as the README says; the other timeline begins after what it was restored from."""
+    standby = fork.site.restore("standby", "--target-timeline", "1", start=False)
+    settings = standby.data / "postgresql.auto.conf"
+    settings.write_text(settings.read_text().replace("recovery_target_timeline = '1'",
+                                                     "recovery_target_timeline = 'latest'"))
+    (standby.data / "recovery.signal").rename(standby.data / "standby.signal")
+    standby.start()
+    wait_until(lambda: forked(standby), 60, "the standby to follow", describe=standby.log_tail)
+    assert standby.scalar("select pg_is_in_recovery()")
+
+
 def test_going_back_before_the_fork(scratch):
     """Of the newest timeline, as by default. PostgreSQL's history of the next one does not ascend."""
     fork = Fork(scratch)
