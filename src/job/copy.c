@@ -373,7 +373,7 @@ static bool open_sources(const struct config *config, const struct config_reposi
 
         if (one == to || (from && one != from))
             continue;
-        if (repository_open(config, one, &sources->opened[sources->count], &why)) {
+        if (outage_open(config, one, &sources->opened[sources->count], &why)) {
             sources->count++;
             continue;
         }

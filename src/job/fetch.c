@@ -380,7 +380,9 @@ static bool fetch_first_failure(const struct fetch *fetch, struct error *err)
                            "primary, or restore to a target before it",
                            fetch->request->file);
             if (fetch->config->repository_count > 1 && err->detail[0] == '\0')
-                error_detail(err, "to do without repository \"%s\", say --without %s",
+                error_detail(err,
+                             "to do without repository \"%s\", add --without %s to "
+                             "restore_command",
                              fetch->config->repositories[i].name,
                              fetch->config->repositories[i].name);
             return false;

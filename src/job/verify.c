@@ -16,6 +16,7 @@
 #include "pgvigil/lock.h"
 #include "pgvigil/log.h"
 #include "pgvigil/mem.h"
+#include "pgvigil/outage.h"
 #include "pgvigil/process.h"
 
 #define SIBLING_PATIENCE (5 * CLOCK_SECOND)
@@ -349,7 +350,7 @@ static void verify_one(struct verifying *verifying, struct verify_repository *re
 {
     struct repository *repository, *siblings;
 
-    if (!repository_open(verifying->config, result->config, &repository, &result->error))
+    if (!outage_open(verifying->config, result->config, &repository, &result->error))
         return;
     memcpy(result->id, repository->id, sizeof result->id);
     siblings = open_siblings(verifying, result->config);

@@ -13,6 +13,7 @@
 #include "pgvigil/mem.h"
 
 #define RECENT (60 * CLOCK_SECOND)
+#define PATIENCE (10 * CLOCK_SECOND)
 #define NOTE_MAXIMUM ((size_t)4096)
 
 static char *outage_path(const struct config *config, const char *repository)
@@ -57,6 +58,28 @@ bool outage_is_recent(const struct config *config, const char *repository)
 
     free(path);
     return noted && age >= 0 && age < RECENT;
+}
+
+int64_t outage_deadline(const struct config *config, const char *repository, int64_t deadline)
+{
+    const int64_t soon = clock_monotonic() + PATIENCE;
+    char *path = outage_path(config, repository);
+    const bool noted = access(path, F_OK) == 0;
+
+    free(path);
+    if (!noted || config->repository_count < 2 || (deadline != 0 && deadline < soon))
+        return deadline;
+    return soon;
+}
+
+bool outage_open(const struct config *config, const struct config_repository *which,
+                 struct repository **repository, struct error *err)
+{
+    if (!repository_open_until(config, which, outage_deadline(config, which->name, 0), repository,
+                               err))
+        return false;
+    store_set_deadline((*repository)->store, 0);
+    return true;
 }
 
 bool outage_error(const struct config *config, const char *repository, struct error *err)

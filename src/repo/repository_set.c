@@ -78,8 +78,11 @@ static int64_t opening_deadline(const struct repository_set *set, int64_t deadli
 
 static bool open_to_write(const struct opening *opening, struct repository_set_member *member)
 {
-    if (!repository_open_until(opening->set->config, member->config, opening->deadline,
-                               &member->repository, &member->error)) {
+    const int64_t deadline =
+        outage_deadline(opening->set->config, member->config->name, opening->deadline);
+
+    if (!repository_open_until(opening->set->config, member->config, deadline, &member->repository,
+                               &member->error)) {
         member->repository = NULL;
         return false;
     }

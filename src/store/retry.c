@@ -1,6 +1,7 @@
 /* retry.c - a store that tries again */
 #include "store/retry.h"
 
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,11 +14,13 @@
 
 #define FIRST_WAIT (CLOCK_SECOND / 4)
 #define LONGEST_WAIT (16 * CLOCK_SECOND)
+#define ANNOUNCED (3 * CLOCK_SECOND) /* who waits longer than this wants to know for what */
 #define NAP (CLOCK_SECOND / 5) /* so long until a signal is seen that came just before a sleep */
 
 struct retry {
     struct store base;
     int64_t timeout;
+    atomic_bool announced; /* that it is waited for: once is enough */
 };
 
 /* One request. */
@@ -78,6 +81,17 @@ static bool attempts_give_up(const struct attempts *attempts, struct error *err)
     return false;
 }
 
+static void attempts_announce(const struct attempts *attempts, const struct error *err)
+{
+    struct retry *retry = (struct retry *)attempts->store;
+    const int64_t now = clock_monotonic();
+    char text[CLOCK_TEXT_SIZE];
+
+    if (now - attempts->start >= ANNOUNCED && !atomic_exchange(&retry->announced, true))
+        log_warning("%s; trying again until %s", err->message,
+                    clock_format_local(clock_now() + attempts_end(attempts) - now, text));
+}
+
 /* After a failure: is there another try? Waits for it. */
 static bool attempts_again(struct attempts *attempts, struct error *err)
 {
@@ -94,6 +108,7 @@ static bool attempts_again(struct attempts *attempts, struct error *err)
     if (clock_monotonic() + wait >= attempts_end(attempts))
         return attempts_give_up(attempts, err);
     log_debug("%s; trying again in %s", err->message, units_format_duration(wait, text));
+    attempts_announce(attempts, err);
     attempts->wait = attempts->wait * 2 < LONGEST_WAIT ? attempts->wait * 2 : LONGEST_WAIT;
     if (!attempts_sleep(clock_monotonic() + wait, err))
         return false;

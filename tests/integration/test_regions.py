@@ -6,6 +6,7 @@ By default a few places are cut, chosen by a seed that is printed (FAULT_SEED re
 
 import os
 import random
+import re
 import signal
 import subprocess
 import time
@@ -171,6 +172,26 @@ def test_a_region_that_never_answers_keeps_nobody_waiting(scratch):
         assert time.monotonic() - started < 25, "each segment waited"
         owed = {one["name"]: one["owed_wal_files"] for one in site.pgvigil.json("list", check=3)["repositories"]}
         assert owed == {"east": 3, "west": 0}
+
+
+def test_a_region_that_is_known_to_be_down_costs_seconds(scratch):
+    """Not all the time that an outage is given where nobody knows of it, when it is said who is waited for."""
+    server = s3.server("rgw")
+    with FaultProxy(server.port) as proxy:
+        site = Site(scratch, wal_segsize=1, config={
+            "repository local": None, "archive": {"timeout": "2 s"},
+            "repository east": server.section(server.bucket(), endpoint=proxy.endpoint, timeout="20 s"),
+            "repository west": {"url": f"file://{scratch.mkdir('west-place')}"},
+            "repository third": {"url": f"file://{scratch.mkdir('third-place')}", "copy": "async"}})
+        proxy.on("*", "", answer(503, "SlowDown"), times=None)
+        site.cluster.switch_wal(archived=True)  # the push notes it
+        for command, code in (("backup", 3), ("copy --to third", 0)):
+            started = time.monotonic()
+            done = site.pgvigil.run(*command.split(), check=code)
+            assert time.monotonic() - started < 15, done.describe()
+        forget_outages(site)
+        done = site.pgvigil.run("copy", "--to", "third")
+        assert re.search("warning: .*503 SlowDown; trying again until 2", done.stderr), done.describe()
 
 
 def test_a_region_dies_in_the_middle(scratch):
