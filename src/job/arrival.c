@@ -9,6 +9,7 @@
 
 #include "pgvigil/clock.h"
 #include "pgvigil/debt.h"
+#include "pgvigil/layout.h"
 #include "pgvigil/log.h"
 #include "pgvigil/mem.h"
 #include "pgvigil/process.h"
@@ -106,13 +107,47 @@ static void say_waiting(const struct wait *wait, size_t member)
     log_error(LOG_INFO, &news);
 }
 
+struct owed {
+    char object[LAYOUT_NAME_SIZE];
+    bool found;
+};
+
+static bool find_owed(const char *object, bool *forget, void *context, struct error *err)
+{
+    struct owed *owed = context;
+
+    (void)err;
+    *forget = false;
+    owed->found = owed->found || strcmp(object, owed->object) == 0;
+    return true;
+}
+
+static void note_left_out(const struct wait *wait, size_t member)
+{
+    const struct arrival *arrival = wait->arrival;
+    const struct repository_set_member *one = &wait->set->members[member];
+    struct error ignored = ERROR_INIT;
+    struct owed owed = {.found = false};
+    char file[WAL_NAME_SIZE];
+
+    wal_segment_name(arrival->timeline, arrival->last, arrival->segment_size, file);
+    layout_wal_segment(file, owed.object);
+    if (debt_review(wait->set->config, one->config->name, one->repository->system_identifier,
+                    find_owed, &owed, &ignored) &&
+        owed.found)
+        arrival->left_out[member] = true;
+}
+
 /* What came to one of them only, while another was left out. */
-static void pay_debts(struct repository_set *set)
+static void pay_debts(const struct wait *wait)
 {
     struct error err = ERROR_INIT;
     size_t paid;
 
-    if (!debt_pay(set, PAID_AT_ONCE, &paid, &err))
+    for (size_t i = 0; wait->arrival->left_out != NULL && i < wait->set->count; i++)
+        if (wait->wanted[i])
+            note_left_out(wait, i);
+    if (!debt_pay(wait->set, PAID_AT_ONCE, &paid, &err))
         log_debug("%s", err.message);
 }
 
@@ -238,7 +273,7 @@ static void wait_for_all(struct wait *wait)
             say_waiting(wait, member);
             news *= 2;
         }
-        pay_debts(wait->set);
+        pay_debts(wait);
         if (wait->arrival->patience == ARRIVAL_WHILE_TRIED && is_futile(wait, member)) {
             look(wait); /* it may have come just before the server said so */
             break;

@@ -20,6 +20,8 @@ struct arrival {
     enum arrival_patience patience;
     int64_t
         failures; /* arrival_failures before the segments were complete, for ARRIVAL_WHILE_TRIED */
+    bool *
+        left_out; /* by member: set where archive_command had left it out, so that it was owed the last; or NULL */
 };
 
 /* Is this segment in the repository the one that the server in the data directory has in pg_wal? If not, another one

@@ -35,6 +35,7 @@ struct check {
     struct repository_set set; /* all repositories, also the async ones */
     struct arrival segment;    /* the one that was switched away from */
     int64_t switched;          /* when; 0: none was */
+    bool *left_out;            /* by repository: of the archive_command's push of it */
 };
 
 static void passed(struct check *check, const char *title, const char *format, ...)
@@ -242,7 +243,8 @@ static void switch_segment(struct check *check)
                                       .segment_size = server->wal_segment_size,
                                       .data_directory = server->data_directory,
                                       .patience = ARRIVAL_WHILE_TRIED,
-                                      .failures = failures};
+                                      .failures = failures,
+                                      .left_out = check->left_out};
 }
 
 /* Before a segment is switched: a push leaves out who was down a moment ago, unless it has answered
@@ -251,7 +253,7 @@ static void open_repository(struct check *check, struct repository_set_member *m
 {
     char *title = mem_printf("repository \"%s\"", member->config->name);
 
-    if (repository_open(check->config, member->config, &member->repository, &member->error)) {
+    if (outage_open(check->config, member->config, &member->repository, &member->error)) {
         const struct repository *repository = member->repository;
 
         outage_end(check->config, repository->name);
@@ -296,6 +298,22 @@ static char *way_title(const struct check *check, size_t member)
     return mem_printf("WAL reaches repository \"%s\"", check->config->repositories[member].name);
 }
 
+/* It is there, but another way than what is to be proven. */
+static void warn_left_out(struct check *check, size_t member, const char *title)
+{
+    const struct arrival *segment = &check->segment;
+    struct error why = ERROR_INIT;
+    char name[WAL_NAME_SIZE];
+
+    error_set(&why, ERROR_STORE,
+              "archive_command did not store WAL segment %s in repository \"%s\": this command did",
+              wal_segment_name(segment->timeline, segment->last, segment->segment_size, name),
+              check->config->repositories[member].name);
+    error_hint(&why, "the server's log says why; what the server runs may lack what this command "
+                     "has, as credentials in the environment");
+    warned(check, title, &why);
+}
+
 static void report_way(size_t member, const struct error *error, void *context)
 {
     struct check *check = context;
@@ -303,7 +321,9 @@ static void report_way(size_t member, const struct error *error, void *context)
     char text[UNITS_TEXT_SIZE], name[WAL_NAME_SIZE];
     char *title = way_title(check, member);
 
-    if (error == NULL) {
+    if (error == NULL && check->left_out[member]) {
+        warn_left_out(check, member, title);
+    } else if (error == NULL) {
         passed(check, title, "%s, after %s",
                wal_segment_name(segment->timeline, segment->last, segment->segment_size, name),
                units_format_duration(clock_monotonic() - check->switched, text));
@@ -352,8 +372,10 @@ int check_run(const struct config *config, check_report_fn report, void *context
     check_archiving(&check);
     check_encryption(&check);
     open_repositories(&check);
+    check.left_out = mem_calloc(check.set.count, sizeof *check.left_out);
     switch_segment(&check);
     check_ways(&check);
+    free(check.left_out);
     repository_set_close(&check.set);
     connection_close(check.connection);
     return check.failed;
