@@ -295,6 +295,19 @@ static void blame_tls(const struct http *http, struct error *err)
                         "that one's certificate by ca_file");
 }
 
+/* Plain HTTP and TLS taken for each other. */
+static bool blame_scheme(const char *url, const char *why, CURLcode code, struct error *err)
+{
+    if (code == CURLE_SSL_CONNECT_ERROR && strstr(why, "wrong version number"))
+        return error_hint(err, "that port does not seem to speak TLS: if it is one of plain HTTP, "
+                               "\"endpoint\" must begin with http://");
+    if (strncmp(url, "http://", 7) == 0 &&
+        (code == CURLE_GOT_NOTHING || code == CURLE_UNSUPPORTED_PROTOCOL))
+        error_hint(err, "if that port speaks TLS, \"endpoint\" must begin with https://; if not, "
+                        "nothing is lost by trying again later");
+    return code == CURLE_UNSUPPORTED_PROTOCOL ? false : error_transient(err, 0);
+}
+
 static bool blame(const struct http *http, const struct transfer *transfer, CURLcode code,
                   struct error *err)
 {
@@ -311,8 +324,11 @@ static bool blame(const struct http *http, const struct transfer *transfer, CURL
     case CURLE_SSL_CACERT_BADFILE:
         blame_tls(http, err);
         return false;
-    case CURLE_URL_MALFORMAT:
+    case CURLE_SSL_CONNECT_ERROR:
+    case CURLE_GOT_NOTHING:
     case CURLE_UNSUPPORTED_PROTOCOL:
+        return blame_scheme(url, why, code, err);
+    case CURLE_URL_MALFORMAT:
     case CURLE_OUT_OF_MEMORY:
         return false;
     case CURLE_COULDNT_RESOLVE_HOST:

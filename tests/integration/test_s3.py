@@ -313,6 +313,18 @@ def test_bad_configuration(scratch, rgw, what):
     assert time.monotonic() - started < 30
 
 
+def test_plain_and_tls_taken_for_each_other(scratch, rgw):
+    """TLS to a port of plain HTTP is not tried again; the other way round it may be a server that just stops."""
+    tls = rgw.section(rgw.bucket(), timeout="3 s", endpoint=rgw.tls_endpoint, ca_file=rgw.ca_file)
+    site = make(scratch, tls)
+    site.write_config({"repository west": {"endpoint": rgw.endpoint.replace("http://", "https://")}})
+    done = site.pgvigil.run("list", check=3)
+    assert_says(done, "wrong version number", '"endpoint" must begin with http://')
+    assert "attempts" not in done.stderr
+    site.write_config({"repository west": {"endpoint": rgw.tls_endpoint.replace("https://", "http://")}})
+    assert_says(site.pgvigil.run("list", check=3), "no answer from", '"endpoint" must begin with https://')
+
+
 def test_wrong_region(scratch):
     swift = need("swift")
     site = make(scratch, swift.section(swift.bucket()))
