@@ -333,7 +333,10 @@ static bool blame(const struct http *http, const struct transfer *transfer, CURL
         return false;
     case CURLE_COULDNT_RESOLVE_HOST:
     case CURLE_COULDNT_CONNECT:
-        error_hint(err, "is the endpoint right, and can it be reached from this host?");
+        error_hint(err, "%s",
+                   code == CURLE_COULDNT_RESOLVE_HOST && transfer->request->host_hint
+                       ? transfer->request->host_hint
+                       : "is the endpoint right, and can it be reached from this host?");
         break;
     default:
         break;

@@ -29,6 +29,7 @@ struct http_request {
     void *context;
     int64_t deadline;        /* by clock_monotonic; 0: none but that bytes must flow */
     int64_t connect_timeout; /* microseconds; 0: 10 s */
+    const char *host_hint;   /* for when the host's name means nothing; NULL: the usual one */
 };
 
 struct http_response {

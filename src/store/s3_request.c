@@ -76,6 +76,10 @@ bool s3_request_open_bucket(const struct config_repository *settings, const char
     bucket->path = path_style ? mem_printf("/%s", name) : mem_strdup("");
     bucket->base = mem_printf("%s%s%s", scheme, bucket->host, bucket->path);
     bucket->region = mem_strdup(region);
+    if (settings->path_style == CONFIG_NO)
+        bucket->host_hint = "with path_style = no the bucket's name stands before the endpoint's, "
+                            "and DNS must know it so: path_style = yes asks the endpoint itself; "
+                            "or is the endpoint wrong?";
     bucket->credentials = s3_credentials_new(settings);
     free(host);
     return true;
@@ -218,7 +222,8 @@ static bool send_once(struct s3_bucket *bucket, const struct s3_request *request
                                       .body = request->body,
                                       .sink = request->sink,
                                       .context = request->context,
-                                      .deadline = request->deadline};
+                                      .deadline = request->deadline,
+                                      .host_hint = bucket->host_hint};
     bool ok = http_perform(bucket->http, &sent, response, err);
 
     for (size_t i = 0; i < sending.line_count; i++)

@@ -16,6 +16,7 @@ struct s3_bucket {
     char *host; /* as in the Host header */
     char *path; /* what base has behind the host: "" or "/bucket" */
     char *region;
+    const char *host_hint; /* for when the host cannot be resolved; NULL: the usual one */
     struct s3_credentials *credentials;
     struct http *http;
 };

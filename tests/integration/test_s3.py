@@ -297,6 +297,8 @@ BAD = {
     "secret": ({"secret_access_key": "wrong"}, ("403 SignatureDoesNotMatch", "does not belong to access_key_id")),
     "endpoint": ({"endpoint": "http://127.0.0.1:9"}, ("127.0.0.1:9", "attempts", "is the endpoint right")),
     "host": ({"endpoint": "http://nobody.invalid"}, ("nobody.invalid", "is the endpoint right")),
+    "style": ({"endpoint": "http://127.0.0.1:9", "path_style": "no"},
+              (".127.0.0.1", "path_style = yes asks the endpoint itself; or is the endpoint wrong?")),
 }
 
 
