@@ -9,6 +9,7 @@
 
 #include "pgvigil/config.h"
 #include "pgvigil/error.h"
+#include "pgvigil/wal.h"
 
 enum restore_target {
     RESTORE_LATEST, /* the end of the archived WAL */
@@ -59,7 +60,8 @@ struct restore_result {
     char *wal_aside;     /* what was in pg_wal, or NULL */
     char *unarchived;    /* the file put aside with which WAL goes on behind the archive, or NULL */
     char *configuration; /* where configuration files from outside were put, or NULL */
-    bool archiving_off;  /* the restored cluster starts with archiving off */
+    char missing[WAL_NAME_SIZE]; /* the first segment that the archive did not have */
+    bool archiving_off;          /* the restored cluster starts with archiving off */
     bool passphrase; /* private keys were opened by that of the environment, as recovery has to */
 };
 

@@ -49,14 +49,18 @@ static const char *describe(const struct restore_request *request, char value[CL
     return "";
 }
 
-static void say_where_it_stops(const struct restore_request *request, uint32_t timeline)
+static void say_where_it_stops(const struct restore_request *request,
+                               const struct restore_result *result)
 {
+    const uint32_t timeline = result->timeline;
     const char *bound = request->bound == RESTORE_INCLUSIVE ? "" : "just before ";
     char value[CLOCK_TEXT_SIZE + 32];
     const char *kind = describe(request, value);
 
     if (request->target == RESTORE_LATEST)
-        log_info("it recovers to the end of the archived WAL of timeline %" PRIu32, timeline);
+        log_info("it recovers to the end of the archived WAL of timeline %" PRIu32
+                 "; segment %s is the first that is not there",
+                 timeline, result->missing);
     else if (request->target == RESTORE_IMMEDIATE)
         log_info("it recovers to the end of the backup");
     else
@@ -200,7 +204,7 @@ void cmd_restore_text(const struct config *config, const struct restore_request 
         log_info("what was in pg_wal is in \"%s\"; remove it once you are sure that nothing in it "
                  "is needed",
                  result->wal_aside);
-    say_where_it_stops(request, result->timeline);
+    say_where_it_stops(request, result);
     say_what_next(request, directory, result);
     if (result->unarchived)
         warn_of_unarchived(config, directory, result);

@@ -5,6 +5,7 @@
 
 #include <inttypes.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "job/restore_begin.h"
@@ -267,6 +268,7 @@ static bool write_all(struct restoring *restoring, struct restore_result *result
                                       .archiving_off = restore_config_archiving_off(&settings),
                                       .passphrase =
                                           keyring_took_environment(restoring->repository->keyring)};
+    memcpy(result->missing, restoring->choice.missing, sizeof result->missing);
     if (restoring->request->target == RESTORE_LATEST && restoring->place.mode == RESTORE_DELTA)
         result->unarchived =
             restore_delta_unarchived(restoring->place.path, restoring->choice.missing,

@@ -1,6 +1,7 @@
 """Restoring along timelines, and with WAL missing: what cannot be reached is refused beforehand."""
 
 import contextlib
+import re
 import shutil
 
 import pytest
@@ -120,15 +121,9 @@ def test_a_time_when_the_old_timeline_was_current(fork):
 def test_a_new_timeline_without_a_transaction(fork):
     """None that is archived: all its segments are put aside."""
     begin = wal_object(fork.site, segment_name(2, fork.fork.end // MB, MB))
-    aside = [(path, path.with_suffix(".aside")) for path in begin.parent.iterdir() if path.name >= begin.name]
-    for path, away in aside:
-        path.rename(away)
-    try:
+    with aside(path for path in begin.parent.iterdir() if path.name >= begin.name):
         done = refused(fork.site, "--repository", "local", "--target-time", between(fork))
         assert_says(done, "timeline 1 was written at that moment", "--target-timeline 1")
-    finally:
-        for path, away in aside:
-            away.rename(path)
 
 
 def test_the_newest_timeline_is_a_forgotten_trial(site):
@@ -154,7 +149,10 @@ def test_the_newest_timeline_is_a_forgotten_trial(site):
     told = restore("after")
     assert "timeline 1 was written until" in told and "--target-timeline 1 restores that" in told, told
     assert "was written until" not in restore("moment", "--target-name", "mark")
-    assert "was written until" not in restore("asked-for", "--target-timeline", "1")
+    told = restore("asked-for", "--target-timeline", "1")
+    missing = re.search("segment (00000001[0-9A-F]{16}) is the first that is not there", told)[1]
+    there = max(path.name for path in site.repository.glob("main/*/wal/00000001/*/*"))
+    assert int(missing, 16) == int(there[:24], 16) + 1 and "was written until" not in told
 
 
 def test_a_target_before_the_fork_from_either(fork):
