@@ -48,12 +48,13 @@ static bool repository_hint_gone(const struct repository *repository, struct err
 {
     char *pin = identity_pin_path(repository->all, repository->name);
 
-    error_hint(
-        err,
-        "it was there before: is its file system mounted, and the URL as it was? If a new place "
-        "is meant, rename the section to [repository NEWNAME], or remove \"%s\"; then `%s init` "
-        "makes a repository there",
-        pin, process_command());
+    error_hint(err,
+               "it was there before: %s, and the URL as it was? If a new place is meant, rename "
+               "the section to [repository NEWNAME], or remove \"%s\"; then `%s init` makes a "
+               "repository there",
+               store_directory(repository->store->url) ? "is its file system mounted"
+                                                       : "has the bucket been emptied",
+               pin, process_command());
     free(pin);
     return false;
 }
@@ -64,7 +65,9 @@ static bool repository_missing(const struct repository *repository, struct error
               repository->name, repository->store->url);
     if (repository->pin.known)
         return repository_hint_gone(repository, err);
-    return error_hint(err, "is the file system mounted? A new repository is made by `%s init`",
+    return error_hint(err, "%s? A new repository is made by `%s init`",
+                      store_directory(repository->store->url) ? "is the file system mounted"
+                                                              : "are bucket and prefix right",
                       process_command());
 }
 
@@ -341,14 +344,13 @@ static bool repository_find_or_make(struct repository *repository,
         *creation = REPOSITORY_FOUND;
         if (repository_prove(repository, err))
             return true;
-        if (err->detail[0] == '\0') {
-            char *path = identity_pin_path(repository->all, repository->name);
+        char *path = identity_pin_path(repository->all, repository->name);
+        if (err->detail[0] == '\0' && !strstr(err->hint, path))
             error_detail(err,
                          "it was here before: \"%s\" holds its id (to begin anew with another "
                          "repository, remove that file)",
                          path);
-            free(path);
-        }
+        free(path);
         return false;
     }
     return repository_settle(repository, creation, err) &&

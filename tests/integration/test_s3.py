@@ -373,6 +373,12 @@ def test_another_clusters_bucket(scratch, rgw):
     assert_says(site.pgvigil.run("init", check=3), "is not empty and no repository of pgvigil")
     site.write_config({"repository west": {"url": f"s3://{other}/vigil"}})
     site.pgvigil.run("init")
+    for name in rgw.client().list(other):
+        rgw.client().delete(other, name)
+    for command in ("list", "init"):
+        done = site.pgvigil.run(command, check=3)
+        assert_says(done, 'there is no "pgvigil.json"', "has the bucket been emptied, and the URL as it was")
+        assert "file system" not in done.stderr and done.stderr.count("it was ") == 1
     third = rgw.bucket()
     make(scratch, rgw.section(third), name="second")
     site.write_config({"repository west": {"url": f"s3://{third}/vigil"}})
