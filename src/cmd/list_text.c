@@ -80,7 +80,7 @@ static void print_verified(const struct known_damage *known, struct buffer *out)
 }
 
 static void print_backups(const struct survey *survey, const struct known_damage *known,
-                          struct buffer *out)
+                          enum config_copy copy, struct buffer *out)
 {
     static const char *const titles[] = {"ID",   "FINISHED", "TOOK",   "TIMELINE", "START",
                                          "STOP", "DATABASE", "STORED", "ERRORS",   ""};
@@ -92,7 +92,9 @@ static void print_backups(const struct survey *survey, const struct known_damage
         if (survey->catalog->damaged_count > 0)
             buffer_append_string(out, "    none that can be read\n");
         else
-            buffer_append_format(out, "    none yet: `%s backup` takes one\n", process_command());
+            buffer_append_format(out, "    none yet: `%s %s\n", process_command(),
+                                 copy == CONFIG_COPY_ASYNC ? "copy` brings those of the others"
+                                                           : "backup` takes one");
         return;
     }
     for (size_t i = 0; i < table.columns; i++)
@@ -221,7 +223,7 @@ static void print_windows(const struct survey *survey, struct buffer *out)
 }
 
 static void print_survey(const struct survey *survey, const struct known_damage *known,
-                         struct buffer *out)
+                         enum config_copy copy, struct buffer *out)
 {
     const struct catalog *catalog = survey->catalog;
 
@@ -230,7 +232,7 @@ static void print_survey(const struct survey *survey, const struct known_damage 
         buffer_append_format(out, ", PostgreSQL %d",
                              catalog->backups[catalog->count - 1]->version_num / 10000);
     buffer_append_string(out, "\n");
-    print_backups(survey, known, out);
+    print_backups(survey, known, copy, out);
     print_wal(survey, out);
     print_windows(survey, out);
     if (survey->damage_count > 0)
@@ -264,7 +266,7 @@ static void print_repository(const struct list *list, const struct list_reposito
 {
     buffer_append_format(out, "Repository %s (%s)\n", entry->config->name, entry->config->url);
     for (size_t i = 0; i < entry->count; i++)
-        print_survey(entry->surveys[i], &entry->known[i], out);
+        print_survey(entry->surveys[i], &entry->known[i], entry->config->copy, out);
     if (entry->compared)
         print_lag(&entry->lag, out);
     if (entry->owed > 0)
@@ -275,6 +277,11 @@ static void print_repository(const struct list *list, const struct list_reposito
                              entry->owed == 1 ? "was" : "were");
     if (entry->error.code != ERROR_NONE)
         buffer_append_string(out, "\ncould not be read: see the messages\n");
+    else if (entry->count == 0 && entry->config->copy == CONFIG_COPY_ASYNC)
+        buffer_append_format(out,
+                             "\nNothing of cluster \"%s\" yet: `%s copy` brings what the other "
+                             "repositories have.\n",
+                             list->config->cluster_name, process_command());
     else if (entry->count == 0)
         buffer_append_format(out,
                              "\nNothing of cluster \"%s\" yet: `%s check` tells whether WAL "

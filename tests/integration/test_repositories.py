@@ -297,7 +297,13 @@ def test_how_far_one_is_behind(scratch):
     site = make(scratch, ("west", "later"), sections={"later": {"copy": "async"}})
     site.backup()
     site.cluster.switch_wal(archived=True)  # after the backup's history file
+    empty = site.pgvigil.run("list").stdout
+    assert " copy` brings what the other repositories have." in empty and " backup` takes" not in empty
     site.pgvigil.run("copy")
+    backup = next(site.places["later"].rglob("backup.json"))
+    backup.rename(site.scratch.path / "away")
+    assert "none yet: `" in (text := site.pgvigil.run("list").stdout) and " copy` brings those of the others" in text
+    (site.scratch.path / "away").rename(backup)
     assert "Level with the others" in site.pgvigil.run("list").stdout
     level = behind(site, "later")
     assert level == {"ahead": None, "objects": 0, "bytes": 0, "backups": 0, "wal_files": 0, "seconds": 0}
