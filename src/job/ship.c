@@ -134,7 +134,7 @@ static bool ship_judge(const struct repository_set *set, const struct wal_source
     repository_set_why_few(set, err);
     error_context(err, "could not store \"%s\"", source->file);
     if (require > 1)
-        error_detail(err, "%d of the repositories have it, but \"require\" asks for %d%s%s", have,
+        error_detail(err, "it is in %d of the repositories, but \"require\" asks for %d%s%s", have,
                      require, err->detail[0] != '\0' ? "; " : "", err->detail);
     return false;
 }

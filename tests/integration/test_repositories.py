@@ -160,6 +160,7 @@ def test_an_outage_of_as_many_as_are_required(scratch):
     hide(site.places["east"])
     done = site.pgvigil.run("archive-push", site.cluster.data / "pg_wal" / name, check=3)
     assert done.stderr.count('repository "east"') == 1, done.stderr
+    assert_says(done, 'detail: it is in 1 of the repositories, but "require" asks for 2')
     site.places["east"].mkdir()  # as a mount point is without its file system
     own(site.places["east"])
     done = site.pgvigil.run("archive-push", site.cluster.data / "pg_wal" / name, check=3)
