@@ -20,7 +20,8 @@
 /* One segment is searched. */
 struct search {
     uint64_t checkpoint, redo;
-    uint64_t at; /* LSN of the next byte */
+    uint64_t begin; /* of the segment */
+    uint64_t at;    /* LSN of the next byte */
     struct wal_reader *reader;
     bool found;
     bool ended;
@@ -58,29 +59,47 @@ static bool read_checkpoint(const char *label, uint64_t *lsn)
            wal_parse_lsn(text, lsn);
 }
 
-/* In the first repository that can give the segment; where others differ, see wal_agreement.h. */
+static bool search_in(struct repository *repository, const char *file, struct search *search,
+                      struct error *err)
+{
+    struct wal_name name;
+    bool read;
+
+    wal_parse_name(file, &name);
+    search->at = search->begin;
+    search->found = search->ended = false;
+    search->reader = wal_reader_new(see, search);
+    read = wal_archive_fetch(repository, &name, file, feed, search, NULL, err);
+    search->falls_short = search->ended && wal_reader_end(search->reader) <= search->checkpoint;
+    wal_reader_free(search->reader);
+    return read;
+}
+
+/* In the first repository that can give the segment; where others differ, see wal_agreement.h. One that is damaged
+ * everywhere can still be pushed anew before recovery asks for it. */
 static bool search_segment(struct repository *repository, const char *file, struct search *search,
                            bool *read, struct error *err)
 {
-    const uint64_t start = search->at;
-    struct wal_name name;
+    struct error first = ERROR_INIT;
 
-    wal_parse_name(file, &name);
     for (*read = false; repository != NULL && !*read;
          repository = repository_ask_next(repository)) {
-        search->at = start;
-        search->found = search->ended = false;
-        search->reader = wal_reader_new(see, search);
-        *read = wal_archive_fetch(repository, &name, file, feed, search, NULL, err);
-        search->falls_short = search->ended && wal_reader_end(search->reader) <= search->checkpoint;
-        wal_reader_free(search->reader);
+        *read = search_in(repository, file, search, err);
         if (!*read && err->code == ERROR_CANCELLED)
             return false;
-        if (!*read)
-            log_debug("%s", err->message);
-        error_clear(err);
+        if (!*read && first.code == ERROR_NONE)
+            first = *err;
     }
-    return true;
+    error_clear(err);
+    if (*read)
+        return true;
+    if (first.code == ERROR_INTEGRITY || first.code == ERROR_NOT_FOUND) {
+        error_hint(&first, "recovery begins in this segment, and cannot without it");
+        log_error(LOG_WARNING, &first);
+        return true;
+    }
+    *err = first;
+    return false;
 }
 
 static bool refuse(const struct repository *repository, const struct backup_info *backup,
@@ -115,7 +134,7 @@ bool restore_begin_check(struct repository *repository, const struct backup_info
         search.checkpoint % size + CHECKPOINT_SIZE > size)
         return true;
     wal_segment_name(backup->timeline, search.checkpoint / size, size, file);
-    search.at = search.checkpoint / size * size;
+    search.begin = search.checkpoint / size * size;
     if (!search_segment(repository, file, &search, &read, err))
         return false;
     return !read || search.found || search.falls_short ||

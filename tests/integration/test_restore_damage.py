@@ -1,6 +1,7 @@
 """A repository that is damaged, foreign or away: nothing startable comes out, and the message names the object."""
 
 import contextlib
+import re
 
 import pytest
 from backup_tools import assert_says, backups, only_backup
@@ -120,6 +121,31 @@ def test_a_damaged_wal_segment_is_found_before_anything_is_written(stored):
         assert not (stored.scratch.path / "wal").exists()
         assert_says(restore(stored, "wal", "--target-xid", "7", check=4), "it was met in the search for transaction 7",
                     "pg_wal of the old primary")
+
+
+def begin_of_recovery(site):
+    """The segment that the backup's checkpoint is in."""
+    control = site.cluster.tool("pg_controldata", "-D", site.cluster.data).stdout
+    size = int(re.search("Bytes per WAL segment: *([0-9]+)", control)[1])
+    name = segment_name(1, parse_lsn(only_backup(site)["start_lsn"]) // size, size)
+    return next(site.repository.rglob(keys.stored(f"{name}.zst")))
+
+
+def test_the_segment_with_which_recovery_begins_is_damaged(stored):
+    """It may be pushed anew before the server is started."""
+    begin = begin_of_recovery(stored)
+    with replaced(begin, flipped(begin.read_bytes(), 0.5)):
+        done = stored.pgvigil.run("restore", "--to", stored.scratch.path / "begins-damaged")
+        assert_says(done, begin.name[:24], "is damaged", "recovery begins in this segment, and cannot without it")
+
+
+@pytest.mark.directory
+def test_the_segment_with_which_recovery_begins_cannot_be_read(stored):
+    begin = begin_of_recovery(stored)
+    with replaced(begin, b""):
+        begin.chmod(0)
+        assert_says(restore(stored, "begins-unreadable", check=3), begin.name[:24], "Permission denied")
+        assert not (stored.scratch.path / "begins-unreadable").exists()
 
 
 def test_a_repository_that_cannot_be_written_to(stored):
