@@ -9,7 +9,7 @@ import time
 import pytest
 from backup_tools import (INT, KILL, TERM, Background, assert_says, backup_has_stopped, backups, make_endless,
                           only_backup, on_a_terminal, peak, resume_archiving, sessions, steps, stop_archiving)
-from harness import (HarnessError, Ledger, assert_restored, assert_verifybackup, format_lsn, parse_lsn, run,
+from harness import (HarnessError, Ledger, assert_restored, assert_verifybackup, format_lsn, parse_lsn,
                      wait_recovery, wait_until, write_file)
 
 
@@ -301,14 +301,12 @@ def test_where_another_server_has_archived(make_site):
     site.backup()
     site.cluster.switch_wal(archived=True)
     site.cluster.stop()
-    snapshot = site.scratch.path / "snapshot"
-    run(["cp", "-a", site.cluster.data, snapshot])
+    snapshot = site.cluster.snapshot()
     site.cluster.start()
     for _ in range(8):
         site.cluster.switch_wal(archived=True)
     site.cluster.stop()
-    run(["rm", "-rf", site.cluster.data])
-    run(["mv", snapshot, site.cluster.data])
+    site.cluster.set_back(snapshot)
     site.cluster.start()
     (sound,) = backups(site)
     checked = site.pgvigil.run("check", check=1)

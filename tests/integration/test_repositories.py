@@ -139,7 +139,7 @@ def test_what_a_push_left_out_is_brought_by_who_waits_for_it(scratch, name):
     site.cluster.switch_wal(archived=True)
     assert owed(site, name) == 1
     done = site.pgvigil.run("check")
-    assert_says(done, "which it was owed", f'archive_command did not store WAL segment 0000000100', f'"{name}": this command')
+    assert_says(done, "which it was owed", 'archive_command did not store WAL segment 0000000100', f'"{name}": this command')
     way = {title: state for title, state in steps(done).items() if "reaches" in title}
     assert sorted(way.values()) == ["ok", "warning"] and way[f'WAL reaches repository "{name}"'] == "warning", way
     assert "not in repository" not in site.backup(timeout=60).stderr
@@ -552,8 +552,7 @@ def test_restore_where_each_lacks_wal(scratch):
 def part(site, work):
     """The server and its clone each go on by work(region), cut off from the other region."""
     site.cluster.stop()
-    twin = site.scratch.path / "twin"
-    run(["cp", "-a", site.cluster.data, twin])
+    twin = site.cluster.snapshot()
     for own_region, other in (("west", "east"), ("east", "west")):
         hide(site.places[other])
         site.cluster.start()
@@ -563,8 +562,14 @@ def part(site, work):
         run(["rm", "-rf", site.state_dir / "debt"])
         forget_outages(site)
         if own_region == "west":
-            run(["rm", "-rf", site.cluster.data])
-            run(["mv", twin, site.cluster.data])
+            site.cluster.set_back(twin)
+
+
+def move_away(place, parted):
+    """Timeline 1's WAL from this segment on, as the hints ask for."""
+    for path in sorted(place.rglob("00000001????????????????*.zst*")):
+        if path.name >= parted:
+            path.unlink()
 
 
 def test_two_servers_under_one_name(scratch):
@@ -723,19 +728,15 @@ def test_repair_keeps_what_was_archived_anew(scratch):
     site.backup()
     site.cluster.switch_wal(archived=True)
     site.cluster.stop()
-    snapshot = scratch.path / "snapshot"
-    run(["cp", "-a", site.cluster.data, snapshot])
+    snapshot = site.cluster.snapshot()
     site.cluster.start()
     site.cluster.sql("create table lost ()")
     parted = site.cluster.switch_wal(archived=True)
     site.cluster.stop()
     site.pgvigil.run("copy")
     site.pgvigil.run("verify")
-    run(["rm", "-rf", site.cluster.data])
-    run(["mv", snapshot, site.cluster.data])
-    for path in site.places["west"].rglob("00000001????????????????*.zst*"):
-        if path.name >= parted:
-            path.unlink()
+    site.cluster.set_back(snapshot)
+    move_away(site.places["west"], parted)
     site.cluster.start()
     for _ in range(3):
         site.cluster.sql("select pg_logical_emit_message(false, 'going', 'on')")
@@ -780,8 +781,7 @@ def test_a_backup_from_before_the_server_was_set_back(scratch):
     site.backup()
     site.cluster.switch_wal(archived=True)
     site.cluster.stop()
-    snapshot = scratch.path / "snapshot"
-    run(["cp", "-a", site.cluster.data, snapshot])
+    snapshot = site.cluster.snapshot()
     site.cluster.start()
     for _ in range(3):
         site.cluster.sql("insert into t values (1)")
@@ -791,15 +791,12 @@ def test_a_backup_from_before_the_server_was_set_back(scratch):
     first, lost = listed(site, "west")
     restored = site.restore("before")
     restored.stop()
-    run(["rm", "-rf", site.cluster.data])
-    run(["mv", snapshot, site.cluster.data])
+    site.cluster.set_back(snapshot)
     site.cluster.start()
     site.cluster.sql("insert into t values (2)")
     parted = site.cluster.switch_wal(archived=False)
     assert_says(site.pgvigil.run("archive-push", site.cluster.data / "pg_wal" / parted, check=4), "another content")
-    for path in sorted(site.places["west"].rglob("00000001????????????????*.zst*")):
-        if path.name >= parted:
-            path.unlink()
+    move_away(site.places["west"], parted)
     for _ in range(8):
         site.cluster.sql("insert into t values (2)")
         site.cluster.switch_wal(archived=True)

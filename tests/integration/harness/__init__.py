@@ -18,6 +18,7 @@ Cluster (as user postgres when root; private socket, no TCP)
     .sql(query, *params, db=)  .scalar(...)  .connect(db)         psycopg2, autocommit
     .insert_lsn()  .switch_wal(archived=True)  .wait_archived(segment)  .checkpoint()  .restore_point(name)
     .configure(**settings)  .reload()  .create_tablespace(name, in_place=False)
+    .snapshot() -> copy  .set_back(copy)                          both of a server that is stopped
     .standby(name)  .base_backup(dir)  .tool('pg_...', *args)  .log_text()  .log_tail()  .backup_start
 
 Site
