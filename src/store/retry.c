@@ -14,6 +14,8 @@
 
 #define FIRST_WAIT (CLOCK_SECOND / 4)
 #define LONGEST_WAIT (16 * CLOCK_SECOND)
+#define SHORTEST                                                                                   \
+    (CLOCK_SECOND / 2) /* less is no attempt: its end would hide why the others failed */
 #define ANNOUNCED (3 * CLOCK_SECOND) /* who waits longer than this wants to know for what */
 #define NAP (CLOCK_SECOND / 5) /* so long until a signal is seen that came just before a sleep */
 
@@ -105,7 +107,7 @@ static bool attempts_again(struct attempts *attempts, struct error *err)
     int64_t wait = attempts_spread(attempts->wait);
     if (wait < err->retry_after)
         wait = err->retry_after;
-    if (clock_monotonic() + wait >= attempts_end(attempts))
+    if (clock_monotonic() + wait + SHORTEST >= attempts_end(attempts))
         return attempts_give_up(attempts, err);
     log_debug("%s; trying again in %s", err->message, units_format_duration(wait, text));
     attempts_announce(attempts, err);

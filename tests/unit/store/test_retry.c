@@ -86,6 +86,19 @@ START_TEST(it_gives_up_in_time)
 }
 END_TEST
 
+/* One that the deadline would cut off tells nothing but that. */
+START_TEST(the_last_attempt_has_time_for_an_answer)
+{
+    struct store_info info;
+
+    memory_store_fail(memory, 1000);
+    store_set_deadline(store, clock_monotonic() + CLOCK_SECOND * 2 / 5);
+    ck_assert(!store_stat(store, "a", &info, &err));
+    ck_assert_msg(strstr(err.message, "the memory store is tired, 1 attempt in ") == err.message,
+                  "%s", err.message);
+}
+END_TEST
+
 START_TEST(a_lost_answer_is_no_conflict)
 {
     enum store_outcome outcome;
@@ -160,6 +173,7 @@ Suite *retry_suite(void)
     tcase_add_test(tests, what_is_transient_is_tried_again);
     tcase_add_test(tests, what_is_not_transient_is_not);
     tcase_add_test(tests, it_gives_up_in_time);
+    tcase_add_test(tests, the_last_attempt_has_time_for_an_answer);
     tcase_add_test(tests, a_lost_answer_is_no_conflict);
     tcase_add_test(tests, a_lost_answer_may_hide_a_conflict);
     tcase_add_test(tests, a_get_goes_on_where_it_broke_off);
