@@ -10,8 +10,8 @@
 
 #include "job/restore_target.h"
 
-/* Warns where that is so, of the one that goes on for longest; only where the end of the WAL is restored and no
- * timeline was asked for. What cannot be read tells nothing. */
+/* Warns where that is so, of the one that goes on for longest, and where it cannot be told; only where the end
+ * of the WAL is restored and no timeline was asked for. */
 void restore_newer_warn(struct repository *repository, const struct restore_request *request,
                         const struct restore_target_choice *choice, int jobs);
 

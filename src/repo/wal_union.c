@@ -172,12 +172,13 @@ bool wal_union_timelines(struct repository *repository, uint32_t **timelines, si
     struct timelines all = {.timelines = NULL};
     bool ok = repository_ask_each(repository, "WAL", add_timelines, &all, err);
 
+    if (!ok) {
+        free(all.timelines);
+        all = (struct timelines){.timelines = NULL};
+    }
     *timelines = all.timelines;
     *count = all.count;
-    if (ok)
-        return true;
-    free(all.timelines);
-    return false;
+    return ok;
 }
 
 struct history_wanted {

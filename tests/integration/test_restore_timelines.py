@@ -151,8 +151,10 @@ def test_the_newest_timeline_is_a_forgotten_trial(site):
     assert "was written until" not in restore("moment", "--target-name", "mark")
     told = restore("asked-for", "--target-timeline", "1")
     missing = re.search("segment (00000001[0-9A-F]{16}) is the first that is not there", told)[1]
-    there = max(path.name for path in site.repository.glob("main/*/wal/00000001/*/*"))
-    assert int(missing, 16) == int(there[:24], 16) + 1 and "was written until" not in told
+    there = max(site.repository.glob("main/*/wal/00000001/*/*"))
+    assert int(missing, 16) == int(there.name[:24], 16) + 1 and "was written until" not in told
+    there.chmod(0)
+    assert "could not tell until when timeline 1 was written: " in restore("untold")
 
 
 def test_a_target_before_the_fork_from_either(fork):
