@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -24,6 +25,37 @@ struct gather {
     unsigned char sha256[STORE_SHA256_SIZE];
 };
 
+/* Chunks that no put has now. They are kept until the process ends: pack follows pack, and to have the system give
+ * the same memory anew takes as much processor time as all else that a put does. */
+struct spare {
+    struct spare *next;
+};
+
+static struct spare *spares;
+static pthread_mutex_t spares_lock = PTHREAD_MUTEX_INITIALIZER;
+
+static unsigned char *take_chunk(struct error *err)
+{
+    pthread_mutex_lock(&spares_lock);
+    void *chunk = spares;
+    if (chunk)
+        spares = spares->next;
+    pthread_mutex_unlock(&spares_lock);
+    return chunk || mem_try_alloc(&chunk, CHUNK, err) ? chunk : NULL;
+}
+
+static void give_chunks_back(unsigned char *const *chunks)
+{
+    pthread_mutex_lock(&spares_lock);
+    for (size_t i = 0; i < CHUNKS && chunks[i]; i++) {
+        struct spare *spare = (struct spare *)(void *)chunks[i];
+
+        spare->next = spares;
+        spares = spare;
+    }
+    pthread_mutex_unlock(&spares_lock);
+}
+
 struct store_put *gather_begin(struct store *store, const char *name, enum store_use use)
 {
     struct gather *gather = mem_calloc(1, sizeof(*gather));
@@ -37,8 +69,7 @@ struct store_put *gather_begin(struct store *store, const char *name, enum store
 
 static void gather_free(struct gather *gather)
 {
-    for (size_t i = 0; i < CHUNKS; i++)
-        free(gather->chunks[i]);
+    give_chunks_back(gather->chunks);
     if (gather->file >= 0)
         close(gather->file);
     free(gather->base.name);
@@ -51,13 +82,11 @@ static bool gather_to_memory(struct gather *gather, const unsigned char *data, s
 {
     size_t which = (size_t)(gather->length / CHUNK), at = (size_t)(gather->length % CHUNK);
     size_t room = CHUNK - at;
-    void *memory;
 
-    if (!gather->chunks[which]) {
-        if (!mem_try_alloc(&memory, CHUNK, err))
-            return false;
-        gather->chunks[which] = memory;
-    }
+    if (!gather->chunks[which])
+        gather->chunks[which] = take_chunk(err);
+    if (!gather->chunks[which])
+        return false;
     *taken = length < room ? length : room;
     memcpy(gather->chunks[which] + at, data, *taken);
     return true;
