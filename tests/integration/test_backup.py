@@ -59,7 +59,7 @@ def test_two_backups_of_an_idle_server(site):
 
 
 def test_a_backup_under_load_is_restored_whole(make_site):
-    site = make_site(wal_segsize=1)
+    site = make_site()
     ledger = Ledger.create(site.cluster)
     with ledger.running():
         ledger.wait(40)
@@ -246,7 +246,7 @@ def test_archiving_is_off(make_site):
 # -- from a standby -------------------------------------------------------------------------------------------------
 
 def test_a_standby_as_source(make_site, scratch):
-    site = make_site(wal_segsize=1, config={"backup": {"timeout": "60s"}})
+    site = make_site(config={"backup": {"timeout": "60s"}})
     ledger = Ledger.create(site.cluster)
     standby = site.cluster.standby("standby")
     site.write_config({"cluster": {"pgdata": standby.data, "conninfo": standby.conninfo}})
@@ -297,7 +297,7 @@ def test_harness_background_reports_an_early_end(site):
 
 def test_where_another_server_has_archived(make_site):
     """A clone, or this one before it was set back to a snapshot: what lies under the names to come is not ours."""
-    site = make_site(wal_segsize=1)
+    site = make_site()
     site.backup()
     site.cluster.switch_wal(archived=True)
     site.cluster.stop()

@@ -30,7 +30,7 @@ class World:
 
 @pytest.fixture(scope="module")
 def world(module_scratch):
-    site = Site(module_scratch, wal_segsize=1)
+    site = Site(module_scratch)
     site.cluster.sql("create table t as select generate_series(1, 3000) g")
     site.backup()
     site.cluster.switch_wal()

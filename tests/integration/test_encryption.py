@@ -54,7 +54,7 @@ def files_with(text, *directories):
 def site(module_scratch):
     """A host with certificates alone; site.reader is pgvigil with a private key, site.plain what is in a segment."""
     alpha, beta = keygen(module_scratch, "alpha"), keygen(module_scratch, "beta", "--rsa")
-    site = Site(module_scratch, wal_segsize=1, config={
+    site = Site(module_scratch, config={
         "encryption": {"recipients": f"{alpha[1]}, {beta[1]}", "identity": None}, "retention": {"window": "1 d"}})
     site.alpha, site.beta = alpha, beta
     site.reader = with_encryption(site, "reader", recipients=alpha[1], identity=alpha[0])
@@ -164,7 +164,7 @@ def test_a_private_key_that_fits_nothing(site):
 def test_a_wrong_key_is_no_absence(scratch):
     """One repository has the segment and no key for it, the other has lost it: that is not "surely absent"."""
     places = {name: scratch.mkdir(f"{name}-place") for name in ("west", "east")}
-    site = Site(scratch, wal_segsize=1, config={
+    site = Site(scratch, config={
         "repository local": None, "archive": {"require": 2}, "encryption": {"identity": None},
         **{f"repository {name}": {"url": f"file://{place}"} for name, place in places.items()}})
     segment = site.cluster.switch_wal(archived=True)
@@ -231,7 +231,7 @@ def test_a_push_is_repeated_without_a_private_key(site):
 def test_new_keys(scratch):
     """A new recipient: what is stored from then on opens with both keys, what was before with the old one."""
     old, new = keygen(scratch, "old"), keygen(scratch, "new")
-    site = Site(scratch, wal_segsize=1, config={"encryption": {"recipients": old[1], "identity": old[0]}})
+    site = Site(scratch, config={"encryption": {"recipients": old[1], "identity": old[0]}})
     site.cluster.sql("create table t as select generate_series(1, 100) i")
     site.backup()
     before = site.cluster.switch_wal(archived=True)
@@ -333,7 +333,7 @@ def test_mixing_is_refused(site, scratch):
 @pytest.mark.alone
 def test_one_plain_repository_holds_up_no_encrypted_one(scratch):
     """A section too many, or one too few, is one repository's matter: WAL and backups go on to the others."""
-    site = Site(scratch, wal_segsize=1)
+    site = Site(scratch)
     plain = scratch.mkdir("plain")
     sections = {**site.sections, "repository local": {"url": f"file://{plain}"}, "encryption": None,
                 "cluster": {**site.sections["cluster"], "state_dir": scratch.mkdir("plain-state")}}
@@ -351,7 +351,7 @@ def test_one_plain_repository_holds_up_no_encrypted_one(scratch):
 def test_copies_between_encrypted_repositories(scratch):
     """As they are, byte for byte, without a private key."""
     places = {name: scratch.mkdir(f"{name}-place") for name in ("west", "east")}
-    site = Site(scratch, wal_segsize=1, config={
+    site = Site(scratch, config={
         "repository local": None, "encryption": {"identity": None},
         "repository west": {"url": f"file://{places['west']}"},
         "repository east": {"url": f"file://{places['east']}", "copy": "async"}})

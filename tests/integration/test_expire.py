@@ -19,7 +19,7 @@ RIPE = 2 * HOUR + 60  # a mark may be acted upon after two hours
 
 
 def make(scratch, window="1 s", **keys):
-    return Site(scratch, wal_segsize=1, config={"retention": {"window": window, **keys}})
+    return Site(scratch, config={"retention": {"window": window, **keys}})
 
 
 def age(site, seconds=RIPE, only=""):
@@ -185,7 +185,7 @@ def test_what_is_marked_can_be_restored_until_it_goes(scratch):
 
 
 def test_nothing_goes_without_settings(scratch):
-    site = Site(scratch, wal_segsize=1)
+    site = Site(scratch)
     take(site), take(site)
     before = objects(site)
     age(site, 100 * 24 * HOUR)
@@ -291,7 +291,7 @@ def test_it_needs_no_private_key(scratch):
          "-subj", "/CN=backup", "-keyout", key, "-out", certificate])
     for path in (key, certificate):
         system.own(path)
-    site = Site(scratch, wal_segsize=1, config={"retention": {"window": "1 s"}, "encryption": {
+    site = Site(scratch, config={"retention": {"window": "1 s"}, "encryption": {
         "recipients": certificate, "identity": None}})
     first = take(site)
     site.cluster.switch_wal()
@@ -385,7 +385,7 @@ def test_nothing_is_built_on_packs_whose_lock_ends_before(scratch):
 def make_two(scratch, west=None, east=None, retention=None):
     """A site with two repositories, each with settings of its own; site.places tells where they are."""
     places = {name: scratch.mkdir(name) for name in ("west", "east")}
-    site = Site(scratch, wal_segsize=1, config={
+    site = Site(scratch, config={
         "repository local": None, "retention": retention,
         "repository west": {"url": f"file://{places['west']}", **(west or {})},
         "repository east": {"url": f"file://{places['east']}", **(east or {})}})
@@ -491,7 +491,7 @@ def test_a_debt_that_has_expired_everywhere_is_forgotten(scratch):
 
 def test_an_unreachable_repository_is_named(scratch):
     places = {name: scratch.mkdir(name) for name in ("west", "east")}
-    site = Site(scratch, wal_segsize=1, config={
+    site = Site(scratch, config={
         "repository local": None, "retention": {"window": "1 s"},
         **{f"repository {name}": {"url": f"file://{place}"} for name, place in places.items()}})
     site.pgvigil.run("backup")
@@ -511,7 +511,7 @@ def test_an_unreachable_repository_is_named(scratch):
 
 def test_each_repository_has_its_own_settings(scratch):
     places = {name: scratch.mkdir(name) for name in ("west", "east")}
-    site = Site(scratch, wal_segsize=1, config={
+    site = Site(scratch, config={
         "repository local": None, "retention": {"window": "1 s"},
         "repository west": {"url": f"file://{places['west']}"},
         "repository east": {"url": f"file://{places['east']}", "retention_minimum": 5}})
@@ -534,6 +534,6 @@ def test_the_other_clock_is_wrong(scratch):
 
 
 def test_a_configuration_without_window_is_refused(scratch):
-    site = Site(scratch, wal_segsize=1)
+    site = Site(scratch)
     site.write_config({"retention": {"daily": 7}})
     assert_says(site.pgvigil.run("expire", check=2), "no window")

@@ -20,7 +20,7 @@ MEMORY = 160 << 20  # bytes that a restore of a small backup may take in all
 
 @pytest.fixture(scope="module")
 def site(module_scratch):
-    site = Site(module_scratch, wal_segsize=1)
+    site = Site(module_scratch)
     site.cluster.sql("create table t as select generate_series(1, 3000) g")
     site.backup()
     site.cluster.switch_wal()

@@ -21,7 +21,7 @@ class Scene:
 
     def __init__(self, scratch):
         self.archive = scratch.mkdir("archive")
-        self.cluster = scratch.cluster(wal_segsize=1, settings={
+        self.cluster = scratch.cluster(settings={
             "archive_mode": "on", "archive_command": self.archive_command()})
         self.cluster.start()
         self.ledger = Ledger.create(self.cluster, rate=60)

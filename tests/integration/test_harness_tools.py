@@ -110,7 +110,7 @@ esac
 def test_site_with_a_stand_in_for_pgvigil(make_site, scratch, monkeypatch):
     monkeypatch.setenv("PGVIGIL", str(write_file(scratch.path / "stand-in", STAND_IN, 0o755)))
     monkeypatch.setenv("BINDIR", str(bindir()))
-    site = make_site(wal_segsize=1, config={"archive": {"timeout": "20s"}})
+    site = make_site(config={"archive": {"timeout": "20s"}})
     ledger = Ledger.create(site.cluster)
     with ledger.running():
         ledger.wait(30)
@@ -132,8 +132,8 @@ def test_site_with_a_stand_in_for_pgvigil(make_site, scratch, monkeypatch):
 # -- clusters -----------------------------------------------------------------------------------------------------
 
 def test_cluster_options(scratch):
-    one = scratch.cluster("one", wal_segsize=1, settings={"work_mem": "5MB", "archive_library": ""})
-    two = scratch.cluster("two", checksums=False, own_identity=True)
+    one = scratch.cluster("one", settings={"work_mem": "5MB", "archive_library": ""})
+    two = scratch.cluster("two", wal_segsize=16, checksums=False, own_identity=True)
     one.start()
     assert one.scalar("show wal_segment_size") == "1MB" and one.scalar("show data_checksums") == "on"
     assert one.scalar("show work_mem") == "5MB" and one.scalar("show listen_addresses") == ""

@@ -32,7 +32,7 @@ def moment(text):
 @pytest.fixture
 def small(make_site):
     """Segments of 1 MB."""
-    return make_site(wal_segsize=1)
+    return make_site()
 
 
 # -- when all is well -----------------------------------------------------------------------------------------------
@@ -77,7 +77,7 @@ def test_before_the_first_backup(small):
 
 
 def test_backups_and_wal(make_site):
-    site = make_site(wal_segsize=1, settings={"track_commit_timestamp": "on"})
+    site = make_site(settings={"track_commit_timestamp": "on"})
     site.cluster.switch_wal()
     site.backup()
     site.cluster.switch_wal()

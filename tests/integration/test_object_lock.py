@@ -20,7 +20,7 @@ def rgw():
 
 
 def make(scratch, section, **kwargs):
-    return Site(scratch, wal_segsize=1, config={"repository local": None, "repository west": section,
+    return Site(scratch, config={"repository local": None, "repository west": section,
                                                 "retention": {"window": "1 s"}}, **kwargs)
 
 

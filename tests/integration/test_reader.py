@@ -34,7 +34,7 @@ def reader(scratch):
 @pytest.mark.parametrize("encryption", ("0", "1"), ids=("plain", "encrypted"))
 def test_the_same_as_restore(monkeypatch, make_site, reader, encryption):
     monkeypatch.setenv(keys.VARIABLE, encryption)
-    site = make_site(wal_segsize=1)
+    site = make_site()
     cluster = site.cluster
     cluster.create_tablespace("beside")
     cluster.sql("create table in_beside tablespace beside as select i, repeat('x', 100) as x"

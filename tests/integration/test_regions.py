@@ -39,7 +39,7 @@ def regions(scratch):
     server = s3.server("rgw")
     with FaultProxy(server.port) as proxy:
         place, bucket = scratch.mkdir("west-place"), server.bucket()
-        site = Site(scratch, wal_segsize=1, config={
+        site = Site(scratch, config={
             "repository local": None, "repository west": {"url": f"file://{place}"},
             "repository east": server.section(bucket, endpoint=proxy.endpoint, timeout="1 s")})
         site.proxy, site.server, site.bucket, site.place = proxy, server, bucket, place
@@ -143,7 +143,7 @@ def test_a_region_that_never_answers_keeps_nobody_waiting(scratch):
     goes on with the other one, and so does list."""
     server = s3.server("rgw")
     with FaultProxy(server.port) as proxy:
-        site = Site(scratch, wal_segsize=1, config={
+        site = Site(scratch, config={
             "repository local": None, "archive": {"timeout": "8 s"},
             "repository east": server.section(server.bucket(), endpoint=proxy.endpoint),
             "repository west": {"url": f"file://{scratch.mkdir('west-place')}"}})
@@ -178,7 +178,7 @@ def test_a_region_that_is_known_to_be_down_costs_seconds(scratch):
     """Not all the time that an outage is given where nobody knows of it, when it is said who is waited for."""
     server = s3.server("rgw")
     with FaultProxy(server.port) as proxy:
-        site = Site(scratch, wal_segsize=1, config={
+        site = Site(scratch, config={
             "repository local": None, "archive": {"timeout": "2 s"},
             "repository east": server.section(server.bucket(), endpoint=proxy.endpoint, timeout="20 s"),
             "repository west": {"url": f"file://{scratch.mkdir('west-place')}"},
@@ -196,7 +196,7 @@ def test_a_region_that_is_known_to_be_down_costs_seconds(scratch):
 
 def test_a_region_dies_in_the_middle(scratch):
     west, east = s3.server("rgw"), s3.server("rgw2")
-    site = Site(scratch, wal_segsize=1, config={
+    site = Site(scratch, config={
         "repository local": None, "repository west": west.section(west.bucket()),
         "repository east": east.section(east.bucket(), timeout="2 s")})
     ledger = Ledger.create(site.cluster)

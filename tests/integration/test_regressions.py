@@ -14,7 +14,7 @@ from backup_tools import Background, assert_says, only_backup, snapshot
 from harness import (assert_amcheck, assert_verifybackup, format_lsn, own, segment_name, system, wait_recovery,
                      wait_until, write_file)
 
-SEGMENT = 16 << 20
+SEGMENT = 1 << 20
 
 
 # -- moments ----------------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ def make(scratch, names=("west", "east"), archive=None, sections=None, **kwargs)
     config = {"repository local": None, "archive": archive,
               **{f"repository {name}": {"url": f"file://{place}", **((sections or {}).get(name) or {})}
                  for name, place in places.items()}}
-    site = Site(scratch, wal_segsize=1, config=config, **kwargs)
+    site = Site(scratch, config=config, **kwargs)
     site.places = places
     return site
 
@@ -868,7 +868,7 @@ def test_restore_beside_another_cluster_of_the_name(scratch):
     site = make(scratch)
     site.cluster.sql("create table t as select 1 as i")
     site.backup()
-    other = Site(scratch, name="other", wal_segsize=1, own_identity=True,
+    other = Site(scratch, name="other", own_identity=True,
                  config={"cluster": {"name": "main"}, "repository local": {"url": f"file://{site.places['east']}"}})
     other.cluster.sql("create table t as select 2 as i")
     other.backup()

@@ -172,7 +172,7 @@ HERE = ("--target-name", "here")
 @pytest.fixture
 def chain(make_site):
     """A backup, one that builds on it, a full one, and a restore point behind them: site.runs."""
-    site = make_site(wal_segsize=1)
+    site = make_site()
     site.cluster.sql("create table t as select 1 n")
     for args in ([], [], ["--full"]):
         site.backup(*args)
@@ -239,7 +239,7 @@ def test_a_shared_pack_and_a_manifest(chain):
 
 
 def stopped_with_two_backups(make_site, other):
-    site = make_site(wal_segsize=1, config={"repository second": {"url": f"file://{other}"}})
+    site = make_site(config={"repository second": {"url": f"file://{other}"}})
     site.backup()
     site.cluster.switch_wal()
     site.backup("--full")
@@ -267,7 +267,7 @@ def test_the_other_repository_is_worth_asking(make_site, scratch):
 
 def test_a_segment_damaged_in_both_copies(make_site, scratch):
     other = scratch.mkdir("second")
-    site = make_site(wal_segsize=1, config={"repository second": {"url": f"file://{other}"}})
+    site = make_site(config={"repository second": {"url": f"file://{other}"}})
     site.backup()
     segment = site.cluster.switch_wal()
     site.cluster.stop()

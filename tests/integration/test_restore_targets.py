@@ -12,7 +12,7 @@ from harness import (Ledger, Site, assert_amcheck, assert_checksums, assert_rest
 
 class History:
     def __init__(self, scratch):
-        self.site = Site(scratch, wal_segsize=1)
+        self.site = Site(scratch)
         cluster = self.site.cluster
         self.ledger = Ledger.create(cluster)
         with self.ledger.running():

@@ -48,7 +48,7 @@ class Fork:
     """A cluster restored with --take-over to a moment, which then goes on as timeline 2 beside timeline 1."""
 
     def __init__(self, scratch):
-        self.site = site = Site(scratch, wal_segsize=1)
+        self.site = site = Site(scratch)
         self.ledger = Ledger.create(site.cluster)
         with self.ledger.running():
             self.ledger.wait(40)
@@ -258,10 +258,10 @@ def gapped(site):
     site.cluster.stop()
     oracle = site.oracle(ledger)
     stop = parse_lsn(only_backup(site)["stop_lsn"])
-    number = stop // (16 * MB) + 2
-    missing = segment_name(1, number, 16 * MB)
+    number = stop // MB + 2
+    missing = segment_name(1, number, MB)
     wal_object(site, missing).unlink()
-    return site, ledger, oracle, missing, number * 16 * MB
+    return site, ledger, oracle, missing, number * MB
 
 
 @pytest.mark.alone  # another repository would help out
@@ -290,7 +290,7 @@ def test_without_wal_for_the_backup_itself(site):
     site.backup()
     site.cluster.stop()
     info = only_backup(site)
-    first = segment_name(1, parse_lsn(info["start_lsn"]) // (16 * MB), 16 * MB)
+    first = segment_name(1, parse_lsn(info["start_lsn"]) // MB, MB)
     wal_object(site, first).unlink()
     assert_says(refused(site, "--target", "immediate", code=4), first, "consistent")
     assert_says(refused(site, code=4), first)
@@ -306,7 +306,7 @@ def test_an_idle_server_has_a_latest_moment(site):
 
 def test_a_repository_begun_after_the_promotion(scratch):
     """PostgreSQL archives a history file once. A backup brings it where it is not, or no restore of it would start."""
-    site = Site(scratch, wal_segsize=1)
+    site = Site(scratch)
     site.cluster.sql("create table t as select 42 as x")
     standby = site.cluster.standby("standby")
     wait_until(lambda: standby.scalar("select count(*) from pg_class where relname = 't'") == 1, 30, "the standby")
@@ -344,8 +344,9 @@ def settle(cluster, ledger, numbers):
 
 
 @pytest.fixture
-def begun(site):
+def begun(make_site):
     """A ledger, a backup, and a segment that begins."""
+    site = make_site(wal_segsize=SEGMENT // MB)  # one that nothing here fills
     site.ledger = Ledger.create(site.cluster)
     site.cluster.sql("create table prepared (n int primary key)")
     with site.ledger.running():

@@ -35,7 +35,7 @@ def rgw():
 
 
 def make(scratch, section, **kwargs):
-    return Site(scratch, wal_segsize=1, config={"repository local": None, "repository west": section}, **kwargs)
+    return Site(scratch, config={"repository local": None, "repository west": section}, **kwargs)
 
 
 def local_copy(site, server, scratch, name="copy"):

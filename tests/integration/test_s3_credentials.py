@@ -134,7 +134,7 @@ NONE = dict.fromkeys(("access_key_id", "secret_access_key"))
 def test_every_source(scratch, rgw):
     """Each of them alone; those that a platform lends are a session's of the server's own STS."""
     session = rgw.client().assume_role("backup")
-    site = Site(scratch, wal_segsize=1, config={"repository local": None, "repository west": rgw.section(rgw.bucket())},
+    site = Site(scratch, config={"repository local": None, "repository west": rgw.section(rgw.bucket())},
                 settings={"archive_command": "/bin/true"})
     with Lender(session) as lender:
         for source, (section, environment) in sources(scratch, lender).items():
@@ -169,7 +169,7 @@ def copying(scratch, rgw):
         {"Effect": "Allow", "Principal": {"AWS": ["arn:aws:iam:::user/bob"]}, "Action": ["s3:*"],
          "Resource": [f"arn:aws:s3:::{bucket}", f"arn:aws:s3:::{bucket}/*"]}]}).encode())
     with FaultProxy(rgw.port) as proxy:
-        site = Site(scratch, wal_segsize=1, config={
+        site = Site(scratch, config={
             "repository local": None, "repository here": {"url": f"file://{scratch.mkdir('here')}"},
             "repository there": rgw.section(bucket, endpoint=proxy.endpoint, copy="async")})
         site.backup()

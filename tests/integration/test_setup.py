@@ -251,7 +251,7 @@ def test_the_role_that_is_shipped_is_enough(make_site):
 @pytest.mark.parametrize("what", ["repository", "state directory", "repository by a link"])
 def test_places_within_the_data_directory(scratch, what):
     """A restore onto the directory took the repository that it read for files that the backup does not have."""
-    site = Site(scratch, wal_segsize=1)
+    site = Site(scratch)
     site.backup()
     inside = site.cluster.data / "pgvigil"
     place, text = (site.state_dir, "state directory") if what.startswith("state") else (site.repository, "repository")

@@ -102,7 +102,7 @@ class Stage:
         self.target = self.room / "target"
         for path in (self.repository, self.state):
             own(path.mkdir(mode=0o700) or path)
-        self.site = Site(scratch, wal_segsize=1, config={"repository local": {"url": f"file://{self.repository}"},
+        self.site = Site(scratch, config={"repository local": {"url": f"file://{self.repository}"},
                                                          "cluster": {"state_dir": self.state},
                                                          "backup": {"jobs": 2}})
         self.site.repository = self.repository
@@ -377,7 +377,7 @@ def fill(directory, leave):
 
 def test_a_full_repository(make_site, scratch):
     with small_disk(scratch.path / "disk", 20000) as disk:
-        site = make_site(wal_segsize=1, config={"repository local": {"url": f"file://{disk}/repository"}})
+        site = make_site(config={"repository local": {"url": f"file://{disk}/repository"}})
         site.repository = disk / "repository"
         site.cluster.switch_wal()
         filler = fill(disk, 50000)
@@ -403,7 +403,7 @@ def test_a_full_repository(make_site, scratch):
 def test_a_full_state_directory(make_site, scratch):
     """It costs what needs it, not the archiving."""
     with small_disk(scratch.path / "disk", 8000) as disk:
-        site = make_site(wal_segsize=1, config={"cluster": {"state_dir": disk / "state"}})
+        site = make_site(config={"cluster": {"state_dir": disk / "state"}})
         site.backup("--quiet")
         filler = fill(disk, 0)
         segment = site.cluster.switch_wal()
@@ -426,7 +426,7 @@ def test_a_full_state_directory(make_site, scratch):
 
 
 def test_a_full_target_and_a_full_tablespace(make_site, scratch):
-    site = make_site(wal_segsize=1)
+    site = make_site()
     site.cluster.create_tablespace("space")
     site.cluster.sql("create table t tablespace space as select md5(g::text) from generate_series(1, 40000) g")
     site.backup("--quiet")

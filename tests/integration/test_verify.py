@@ -23,7 +23,7 @@ def make(scratch, names=("west", "east"), **kwargs):
     places = {name: scratch.mkdir(f"{name}-place") for name in names}
     config = {"repository local": None, **{f"repository {name}": {"url": f"file://{place}"}
                                            for name, place in places.items()}}
-    site = Site(scratch, wal_segsize=1, config=config, **kwargs)
+    site = Site(scratch, config=config, **kwargs)
     site.places = places
     return site
 

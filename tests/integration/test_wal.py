@@ -237,8 +237,8 @@ def test_what_is_not_wal_is_refused(site, scratch):
     name = fill(site.cluster)[0]
     good = (site.cluster.data / "pg_wal" / name).read_bytes()
     before = wal_objects(site)
-    next_name = segment_name(1, int(name[16:], 16) + 50, 16 * MB)
-    for data, code in ((b"", 4), (good[:-1], 4), (good[:MB], 4), (b"\0" * len(good), 4), (good, 4)):
+    next_name = segment_name(1, int(name[16:], 16) + 50, MB)
+    for data, code in ((b"", 4), (good[:-1], 4), (good[:MB // 2], 4), (b"\0" * len(good), 4), (good, 4)):
         path = scratch.path / next_name
         path.write_bytes(data)
         system.own(path)
@@ -288,7 +288,7 @@ def test_answers_of_archive_get(site, scratch):
     get(site, second, x)
     assert sha256(x) == decoded(archived_object(site, second)) and (x.stat().st_mode & 0o777) == 0o600
     x.unlink()
-    absent = segment_name(1, int(third[16:], 16) + 1, 16 * MB)
+    absent = segment_name(1, int(third[16:], 16) + 1, MB)
     for file in (absent, "00000002.history", f"{third}.partial"):
         get(site, file, x, check=1)
     archived_object(site, second).rename(scratch.path / "moved.zst")

@@ -3,7 +3,7 @@
 Fixtures (tests/integration/conftest.py)
     scratch      Scratch: a directory of the test's own; its servers are stopped and it is removed at the end
     site         Site: cluster archiving through pgvigil, repository, configuration, `pgvigil init` done
-    make_site    function(name='main', settings={}, config={}, init=True, start=True, wal_segsize=None,
+    make_site    function(name='main', settings={}, config={}, init=True, start=True, wal_segsize=1,
                  checksums=True, own_identity=False, initdb=(), fsync=False) -> Site, for anything unusual
     module_scratch   like scratch, for fixtures of a whole module: Site(module_scratch, ...)
 Options: --keep leaves the directories. Environment: PGVIGIL (binary), PG_BINDIR (default: newest installed).

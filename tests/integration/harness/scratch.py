@@ -38,9 +38,9 @@ class Scratch:
                 system.own(path)
         return path
 
-    def cluster(self, name="main", *, wal_segsize=None, checksums=True, own_identity=False, settings=None,
+    def cluster(self, name="main", *, wal_segsize=1, checksums=True, own_identity=False, settings=None,
                 initdb=(), bin_dir=None, fsync=False):
-        """A new cluster, not started. wal_segsize in MB; `settings` go into postgresql.conf."""
+        """A new cluster, not started. wal_segsize in MB, small for quick tests; `settings` go into postgresql.conf."""
         bin_dir = bin_dir or template.bindir()
         data = self.path / name
         template.make_data_directory(data, bin_dir, wal_segsize=wal_segsize, checksums=checksums,

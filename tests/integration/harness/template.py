@@ -42,11 +42,9 @@ def setting_line(name, value):
     return f"{name} = '{quoted}'\n"
 
 
-def make_data_directory(target, bin_dir, *, wal_segsize=None, checksums=True, own_identity=False, options=()):
+def make_data_directory(target, bin_dir, *, wal_segsize, checksums=True, own_identity=False, options=()):
     """Makes `target` a new data directory with SETTINGS and the extension amcheck; wal_segsize is in MB."""
-    arguments = list(options)
-    if wal_segsize:
-        arguments += [f"--wal-segsize={wal_segsize}"]
+    arguments = [*options, f"--wal-segsize={wal_segsize}"]
     if checksums:
         arguments += ["--data-checksums"]
     elif major_version(bin_dir) >= 18:
