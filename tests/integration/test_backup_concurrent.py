@@ -62,7 +62,8 @@ def storm(cluster, sessions, seed, kind=Storm):
 
 
 def test_files_come_grow_shrink_and_go_during_the_backup(make_site):
-    site = make_site(settings={"checkpoint_timeout": "30s", "max_wal_size": "64MB", "autovacuum_naptime": "1s"})
+    site = make_site(wal_segsize=16, settings={"checkpoint_timeout": "30s", "max_wal_size": "64MB",
+                                               "autovacuum_naptime": "1s"})
     ledger = Ledger.create(site.cluster)
     with storm(site.cluster, 3, ledger.seed), ledger.running():
         ledger.wait(50)

@@ -126,8 +126,10 @@ def test_a_new_timeline_without_a_transaction(fork):
         assert_says(done, "timeline 1 was written at that moment", "--target-timeline 1")
 
 
-def test_the_newest_timeline_is_a_forgotten_trial(site):
-    """It has the highest number, but the cluster goes on on the one that it was taken from."""
+@pytest.fixture
+def forgotten(site):
+    """The newest timeline is a trial's; the cluster goes on on the one that it was taken from. Returns the restore, for
+    what it says."""
     site.backup()
     site.cluster.sql("create table t (i int)")
     mark = site.cluster.restore_point("mark")
@@ -142,19 +144,28 @@ def test_the_newest_timeline_is_a_forgotten_trial(site):
         done = site.pgvigil.run("restore", "--to", site.scratch.path / name, *args)
         return done.stderr
 
-    assert "was written until" not in restore("before")
+    return restore
+
+
+def test_the_newest_timeline_is_a_forgotten_trial(site, forgotten):
+    assert "was written until" not in forgotten("before")
     site.cluster.sql("insert into t values (2)")
     site.cluster.switch_wal(archived=True)
     site.cluster.stop()
-    told = restore("after")
+    told = forgotten("after")
     assert "timeline 1 was written until" in told and "--target-timeline 1 restores that" in told, told
-    assert "was written until" not in restore("moment", "--target-name", "mark")
-    told = restore("asked-for", "--target-timeline", "1")
+    assert "was written until" not in forgotten("moment", "--target-name", "mark")
+    told = forgotten("asked-for", "--target-timeline", "1")
     missing = re.search("segment (00000001[0-9A-F]{16}) is the first that is not there", told)[1]
-    there = max(site.repository.glob("main/*/wal/00000001/*/*"))
-    assert int(missing, 16) == int(there.name[:24], 16) + 1 and "was written until" not in told
-    there.chmod(0)
-    assert "could not tell until when timeline 1 was written: " in restore("untold")
+    there = max(path.name for path in site.repository.glob("main/*/wal/00000001/*/*"))
+    assert int(missing, 16) == int(there[:24], 16) + 1 and "was written until" not in told
+
+
+@pytest.mark.directory
+def test_another_timeline_cannot_be_read(site, forgotten):
+    max(site.repository.glob("main/*/wal/00000001/*/*")).chmod(0)
+    told = forgotten("untold")
+    assert "could not tell until when timeline 1 was written: " in told and "was written until" not in told, told
 
 
 def test_a_target_before_the_fork_from_either(fork):
