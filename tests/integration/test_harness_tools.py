@@ -190,6 +190,16 @@ def test_paused_ledger_stands_still(scratch):
         ledger.wait(20)
 
 
+def test_a_ledger_goes_on_behind_a_prepared_transaction(scratch):
+    """Of a cluster that was restored to between the two phases: it holds locks that the sessions need."""
+    cluster = scratch.cluster().start()
+    ledger = Ledger.create(cluster)
+    cluster.sql("begin; update account set balance = balance; prepare transaction 'ledger-0'; begin")
+    later = ledger.attach(cluster)
+    with later.running():
+        later.wait(20)
+
+
 def test_start_shows_the_log_when_the_server_gives_up(scratch):
     cluster = scratch.cluster(settings={"shared_buffers": "nonsense"})
     with pytest.raises(HarnessError, match="(?s)ended with 1.*shared_buffers"):

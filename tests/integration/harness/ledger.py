@@ -77,7 +77,10 @@ class Ledger:
         return ledger
 
     def attach(self, cluster, **kwargs):
-        """A ledger that goes on in a restored (promoted) copy of this one's cluster; what it does is its own."""
+        """A ledger that goes on in a restored (promoted) copy of this one's cluster; what it does is its own. What that
+        was restored to the middle of, two-phase commits, would hold its locks for good and is rolled back."""
+        for (gid,) in cluster.sql("select gid from pg_prepared_xacts where gid like 'ledger-%'"):
+            cluster.sql(f"rollback prepared '{gid}'")
         ledger = Ledger(cluster, **{"sessions": self.sessions, "rate": self.rate, "seed": self.seed + 1, **kwargs})
         ledger.since, ledger.relations = self.since, list(self.relations)
         ledger._note_relation()
