@@ -137,30 +137,40 @@ static void warn_of_longer(const struct end *longest, const struct end *ours)
              longest->timeline, longest->timeline, process_command());
 }
 
+/* Both ends, the same where no other timeline is longer. */
+static bool compare_ends(struct repository *repository, const struct restore_target_choice *choice,
+                         const uint32_t *others, size_t count, int jobs, struct end *ours,
+                         struct end *longest, struct error *err)
+{
+    struct history path;
+    bool known, ok;
+
+    if (!wal_union_history(repository, choice->timeline, &path, &known, err))
+        return false;
+    ok = find_end(repository, choice->timeline, choice->backup->start_lsn, jobs, ours, err);
+    if (ok && ours->time == 0)
+        ours->time = choice->backup->stop_time;
+    if (ok)
+        find_longest(repository, &path, others, count, ours, jobs, longest);
+    history_free(&path);
+    return ok;
+}
+
 void restore_newer_warn(struct repository *repository, const struct restore_request *request,
                         const struct restore_target_choice *choice, int jobs)
 {
     struct error err = ERROR_INIT;
-    struct history path = {.entries = NULL};
-    struct end ours, longest;
-    uint32_t *others = NULL;
+    struct end ours = {.timeline = choice->timeline}, longest = ours;
+    uint32_t *others;
     size_t count;
-    bool known;
 
     if (request->target != RESTORE_LATEST || request->timeline != 0)
         return;
     if (!find_others(repository, choice->timeline, &others, &count, &err) ||
         (count > 0 &&
-         (!wal_union_history(repository, choice->timeline, &path, &known, &err) ||
-          !find_end(repository, choice->timeline, choice->backup->start_lsn, jobs, &ours, &err)))) {
+         !compare_ends(repository, choice, others, count, jobs, &ours, &longest, &err)))
         warn_untold(choice->timeline, &err);
-    } else if (count > 0) {
-        if (ours.time == 0)
-            ours.time = choice->backup->stop_time;
-        find_longest(repository, &path, others, count, &ours, jobs, &longest);
-        if (longest.timeline != ours.timeline)
-            warn_of_longer(&longest, &ours);
-    }
-    history_free(&path);
+    else if (longest.timeline != ours.timeline)
+        warn_of_longer(&longest, &ours);
     free(others);
 }

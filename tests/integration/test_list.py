@@ -29,12 +29,6 @@ def moment(text):
     return datetime.fromisoformat(text[:-1]).replace(tzinfo=timezone.utc)
 
 
-@pytest.fixture
-def small(make_site):
-    """Segments of 1 MB."""
-    return make_site()
-
-
 # -- when all is well -----------------------------------------------------------------------------------------------
 
 @pytest.mark.directory
@@ -48,32 +42,32 @@ def test_before_the_first_wal(make_site):
     assert site.pgvigil.run("verify", "--quiet").stderr == ""  # nothing of others is there, either
 
 
-def test_a_mistyped_name(small):
+def test_a_mistyped_name(site):
     """Of which nothing is there: whoever looks is told what is."""
-    segment = small.cluster.switch_wal(archived=True)
+    segment = site.cluster.switch_wal(archived=True)
     hint = 'is "name" in section [cluster] right? The repository has nothing of a cluster "mian", but of "main"'
-    small.write_config({"cluster": {"name": "mian"}})
-    assert_says(small.pgvigil.run("list"), "nothing of this cluster is in repository", hint)
-    assert_says(small.pgvigil.run("restore", "--to", small.scratch.path / "r", check=1), 'no backup of cluster "mian"', hint)
-    assert_says(small.pgvigil.run("archive-get", segment, small.scratch.path / "got", check=126), "has no WAL at all", hint)
-    assert_says(small.pgvigil.run("verify", "--quiet", check=1), "nothing of this cluster is in repository", hint,
+    site.write_config({"cluster": {"name": "mian"}})
+    assert_says(site.pgvigil.run("list"), "nothing of this cluster is in repository", hint)
+    assert_says(site.pgvigil.run("restore", "--to", site.scratch.path / "r", check=1), 'no backup of cluster "mian"', hint)
+    assert_says(site.pgvigil.run("archive-get", segment, site.scratch.path / "got", check=126), "has no WAL at all", hint)
+    assert_says(site.pgvigil.run("verify", "--quiet", check=1), "nothing of this cluster is in repository", hint,
                 'nothing was verified: there is nothing of cluster "mian"')
-    small.write_config({"retention": {"window": "1 d"}})
-    assert_says(small.pgvigil.run("expire", "--quiet"), "nothing of this cluster is in repository", hint)
-    small.write_config({"cluster": {"name": "main"}, "retention": None})
-    assert small.pgvigil.run("list").stderr == ""
+    site.write_config({"retention": {"window": "1 d"}})
+    assert_says(site.pgvigil.run("expire", "--quiet"), "nothing of this cluster is in repository", hint)
+    site.write_config({"cluster": {"name": "main"}, "retention": None})
+    assert site.pgvigil.run("list").stderr == ""
 
 
-def test_before_the_first_backup(small):
-    segment = small.cluster.switch_wal()
-    done = small.pgvigil.run("list")
+def test_before_the_first_backup(site):
+    segment = site.cluster.switch_wal()
+    done = site.pgvigil.run("list")
     assert segment in done.stdout and "none yet" in done.stdout and done.stderr == ""
-    _, cluster = listed(small)
+    _, cluster = listed(site)
     assert cluster["backups"] == [] and cluster["restorable"] == [] and cluster["damage"] == []
     (timeline,) = cluster["wal"]["timelines"]
     assert timeline["ranges"][-1]["last"] == segment
     assert timeline["segments_before_backups"] == timeline["segments"]
-    assert cluster["system_identifier"] == str(small.cluster.system_identifier)
+    assert cluster["system_identifier"] == str(site.cluster.system_identifier)
 
 
 def test_backups_and_wal(make_site):
@@ -119,21 +113,21 @@ def test_backups_and_wal(make_site):
     assert max(map(len, done.stdout.splitlines())) < 160
 
 
-def test_another_timeline(small):
-    small.backup()
-    standby = small.cluster.standby("standby")
-    small.cluster.switch_wal()
-    small.cluster.stop()
+def test_another_timeline(site):
+    site.backup()
+    standby = site.cluster.standby("standby")
+    site.cluster.switch_wal()
+    site.cluster.stop()
     standby.promote()
     last = standby.switch_wal()
-    _, cluster = listed(small)
+    _, cluster = listed(site)
     old, new = cluster["wal"]["timelines"]
     assert (old["timeline"], new["timeline"], new["parent"]) == (1, 2, 1)
     assert new["ranges"][-1]["last"] == last and new["gaps"] == []
     (window,) = cluster["restorable"]
     assert window["timeline"] == 2
     assert parse_lsn(window["to_lsn"]) == (parse_segment(last, 1 << 20)[1] + 1) << 20
-    assert f"\n    timeline 2 left timeline 1 at {new['parent_left_at']}\n" in small.pgvigil.run("list").stdout
+    assert f"\n    timeline 2 left timeline 1 at {new['parent_left_at']}\n" in site.pgvigil.run("list").stdout
 
 
 def test_record_is_plain_json(site):
@@ -147,19 +141,19 @@ def test_record_is_plain_json(site):
 
 # -- when something is missing --------------------------------------------------------------------------------------
 
-def test_gap(small):
-    small.backup()
-    small.cluster.switch_wal()
-    lost = [small.cluster.switch_wal() for _ in range(2)]
-    small.cluster.switch_wal()
-    small.backup()
+def test_gap(site):
+    site.backup()
+    site.cluster.switch_wal()
+    lost = [site.cluster.switch_wal() for _ in range(2)]
+    site.cluster.switch_wal()
+    site.backup()
     for name in lost:
-        stored_segment(small, name).unlink()
-    done = small.pgvigil.run("list")
+        stored_segment(site, name).unlink()
+    done = site.pgvigil.run("list")
     assert "MISSING" in done.stdout and done.stderr == ""
     for name in lost:
         assert name in done.stdout
-    _, cluster = listed(small)
+    _, cluster = listed(site)
     (timeline,) = cluster["wal"]["timelines"]
     assert timeline["gaps"] == [{"first": lost[0], "last": lost[1], "segments": 2}]
     assert len(timeline["ranges"]) == 2
@@ -168,15 +162,15 @@ def test_gap(small):
     assert early["newest_backup"] != late["oldest_backup"]
 
 
-def test_backup_without_its_wal(small):
-    small.backup()
-    backup = only_backup(small)
+def test_backup_without_its_wal(site):
+    site.backup()
+    backup = only_backup(site)
     name = segment_name(1, parse_lsn(backup["start_lsn"]) >> 20, 1 << 20)
-    stored_segment(small, name).unlink()
-    done = small.pgvigil.run("list", check=4)
+    stored_segment(site, name).unlink()
+    done = site.pgvigil.run("list", check=4)
     assert_says(done, backup["run"], name, "cannot be restored", hint=False)
     assert f"no {name}" in done.stdout
-    _, cluster = listed(small, check=4)
+    _, cluster = listed(site, check=4)
     assert cluster["backups"][0]["wal_complete"] is False
     assert cluster["backups"][0]["first_missing_segment"] == name
     assert cluster["restorable"] == []

@@ -103,8 +103,7 @@ class Stage:
         for path in (self.repository, self.state):
             own(path.mkdir(mode=0o700) or path)
         self.site = Site(scratch, config={"repository local": {"url": f"file://{self.repository}"},
-                                                         "cluster": {"state_dir": self.state},
-                                                         "backup": {"jobs": 2}})
+                                          "cluster": {"state_dir": self.state}, "backup": {"jobs": 2}})
         self.site.repository = self.repository
         cluster = self.site.cluster
         cluster.sql("create table t as select generate_series(1, 3000) g")
